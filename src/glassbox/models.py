@@ -1,0 +1,64 @@
+"""Models that several chapters use.
+
+`simple_cnn`. Convolutions themselves are the subject of a chapter of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+__all__ = ["simple_cnn"]
+
+
+def simple_cnn(
+    in_channels: int = 1,
+    channels: Sequence[int] = (8, 16, 32, 32),
+    num_classes: int = 10,
+    *,
+    batch_norm: bool = True,
+) -> nn.Sequential:
+    """Return a small image classifier: stride-2 convolutions, a global mean, a linear layer.
+
+    The first kernel is 5×5, so that it computes fewer numbers than it sees; the others are 3×3.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the images, of shape (n, in_channels, height, width).
+    channels : sequence of int
+        Output channels of each convolution, each of which halves height and width.
+    num_classes : int
+        Width of the output, of shape (n, num_classes).
+    batch_norm : bool
+        Normalise after each ReLU, in place of the convolution's bias.
+
+    Raises
+    ------
+    ValueError
+        If a number of channels or classes is below 1, or `channels` is empty.
+
+    References
+    ----------
+    fast.ai 2019 part 2, lesson 10.
+    """
+    widths = [in_channels, *channels]
+    if len(widths) < 2 or min(*widths, num_classes) < 1:
+        raise ValueError(
+            "in_channels, channels and num_classes must be whole numbers of at least 1, but they "
+            f"are {in_channels}, {tuple(channels)} and {num_classes}."
+        )
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(pairwise(widths)):
+        kernel = 5 if i == 0 else 3
+        layers += [
+            nn.Conv2d(n_in, n_out, kernel, stride=2, padding=kernel // 2, bias=not batch_norm),
+            nn.ReLU(),
+        ]
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(n_out))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], num_classes)
+    )

@@ -1,0 +1,1 @@
+"""What makes the book: claims, execution cache, Sphinx extension, notebook export."""

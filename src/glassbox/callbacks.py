@@ -276,7 +276,7 @@ class Recorder(Callback):
 
 
 def _axes(ax: Axes | None) -> Axes:
-    return subplots()[1] if ax is None else ax  # type: ignore[no-any-return]
+    return subplots()[1] if ax is None else ax
 
 
 class Progress(Callback):

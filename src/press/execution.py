@@ -108,7 +108,17 @@ class Book:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A page with code cells: its name (path in ``book/`` without suffix), file and notebook."""
+    """A page with code cells.
+
+    Parameters
+    ----------
+    name
+        The stem of its file.
+    path
+        Its file.
+    notebook
+        Its cells, without outputs.
+    """
 
     name: str
     path: Path
@@ -168,6 +178,8 @@ def read_chapters(book: Book) -> list[Chapter]:
     ------
     FileNotFoundError
         When there is no table of contents, or when it names a page that is not there.
+    ValueError
+        When two chapters in different folders have the same file name.
     """
     from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
     from myst_parser.config.main import MdParserConfig
@@ -180,10 +192,10 @@ def read_chapters(book: Book) -> list[Chapter]:
     extensions = parse.get("myst_enable_extensions", _default_syntax())
     config = MdParserConfig(enable_extensions=set(extensions))
     chapters = []
-    for name in _page_names(yaml.safe_load(toc.read_text(encoding="utf-8"))):
-        path = book.pages / f"{name}.md"
+    for page in _pages_listed(yaml.safe_load(toc.read_text(encoding="utf-8"))):
+        path = book.pages / f"{page}.md"
         if not path.is_file():
-            if (book.pages / name).is_file() or list(book.pages.glob(f"{name}.*")):
+            if list(book.pages.glob(f"{page}*")):
                 continue  # a page in another format has no cells to execute
             raise FileNotFoundError(f"{path} is missing, but {toc} lists it.")
         text = path.read_text(encoding="utf-8")
@@ -195,7 +207,12 @@ def read_chapters(book: Book) -> list[Chapter]:
         if "kernelspec" in notebook.metadata and any(
             cell.cell_type == "code" for cell in notebook.cells
         ):
-            chapters.append(Chapter(name, path, notebook))
+            for number, cell in enumerate(notebook.cells):
+                cell.id = f"cell-{number}"  # not a random one: equal text gives equal files
+            chapters.append(Chapter(path.stem, path, notebook))
+    names = [chapter.name for chapter in chapters]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"A chapter's file name must be unique, but there are two: {twice}.")
     return chapters
 
 
@@ -206,17 +223,17 @@ def _default_syntax() -> list[str]:
     return list(default["parse"]["myst_enable_extensions"])
 
 
-def _page_names(toc: object) -> Iterator[str]:
+def _pages_listed(toc: object) -> Iterator[str]:
     """Yield the pages that a table of contents names, in its order."""
     if isinstance(toc, Mapping):
         for key, value in toc.items():
             if key in {"root", "file"}:
                 yield str(value).removesuffix(".md")
             else:
-                yield from _page_names(value)
+                yield from _pages_listed(value)
     elif isinstance(toc, list):
         for entry in toc:
-            yield from _page_names(entry)
+            yield from _pages_listed(entry)
 
 
 def cores() -> int:
@@ -340,6 +357,10 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
 def _fetch(book: Book, chapter: Chapter, key: str) -> tuple[NotebookNode, dict[str, Any]] | None:
     """Return the kept outputs for a key, or None."""
     path = book.store / chapter.name / f"{key}.ipynb"
@@ -400,7 +421,7 @@ def _withdraw(book: Book, chapter: Chapter) -> None:
     for path in (
         book.executed / f"{chapter.name}.json",
         book.executed / f"{chapter.name}.ipynb",
-        book.html / f"{chapter.name}.html",
+        (book.html / chapter.path.relative_to(book.pages)).with_suffix(".html"),
     ):
         path.unlink(missing_ok=True)
 
@@ -411,10 +432,9 @@ def _publish(book: Book, chapter: Chapter, outputs: NotebookNode, record: dict[s
     path = book.executed / f"{chapter.name}.ipynb"
     text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
     description = json.dumps(record, indent=1)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        record_path = path.with_suffix(".json")
-        if record_path.is_file() and record_path.read_text(encoding="utf-8") == description:
-            return
+    there = [_text(path) == text, _text(path.with_suffix(".json")) == description]
+    if all(there) and (book.jupyter_cache / "global.db").is_file():
+        return
     _give_to_myst_nb(book, chapter, notebook, record["seconds"])
     write_atomically(path, text)
     # Last: what has a record has been published completely.

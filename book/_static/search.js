@@ -13,7 +13,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const explain = (item) => {
     const link = item.querySelector("a");
-    if (!link || item.querySelector(".context, span")) return;
+    if (!link || item.querySelector(":scope > .context, :scope > span")) return;
     const [page, hash] = link.getAttribute("href").split("#");
     const text = window.glassboxTexts[page.replace(/\.html$/, "")];
     const summary = text && Search.makeSearchSummary(text, terms, hash ? `#${CSS.escape(hash)}` : "");

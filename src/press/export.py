@@ -37,6 +37,8 @@ from pybtex.database import (  # type: ignore[import-untyped]
 )
 from sphinx.util.inventory import InventoryFile
 
+from press.claims import LESSON_ID
+
 __all__ = ["ExportError", "Links", "Repository", "export", "glued_values", "plain_markdown"]
 
 DISTRIBUTION = "glassbox-book"
@@ -373,7 +375,7 @@ class _Converter:
                 kept[number] = f"– {line[2:]}"
         text = "\n".join(kept)
         # "$$ … $$ (label)" is an equation with a name.
-        text = re.sub(r"(?m)^(.*\$\$) *\([\w:.-]+\)\s*$", r"\1", text)
+        text = re.sub(r"(?m)^(.*\$\$) *\([\w:.-]+\)[ \t]*$", r"\1", text)
         text = re.sub(r"(?m)^\[\^([\w-]+)\]: *", r"<sup>\1</sup> ", text)
         text = re.sub(r"\[\^([\w-]+)\]", r"<sup>\1</sup>", text)
         yield from self._inline(text).split("\n")
@@ -406,6 +408,8 @@ class _Converter:
             style = {"t": "t", "a": "author", "y": "year"}.get(style, style)
             style = {"cite:author": "author", "cite:year": "year"}.get(name, style)
             return self._citations(text, style or "p")
+        if name == "reported":
+            return self._reported(text)
         titled = _TITLED.match(text)
         shown, target = (titled["text"], titled["target"]) if titled else ("", text)
         short = name.removeprefix("py:").removeprefix("std:")
@@ -476,6 +480,13 @@ class _Converter:
             made.append(citation)
         text = "; ".join(made)
         return text if style in ("t", "author", "year") else f"({text})"
+
+    def _reported(self, text: str) -> str:
+        """Return a figure that was published elsewhere, and where (see `press.sphinx`)."""
+        key, _, figure = text.partition(" ")
+        if LESSON_ID.fullmatch(key):
+            return f"{figure.strip()} ({key})"
+        return f"{figure.strip()} {self._citations(key, 'p')}"
 
     # -- links and images -----------------------------------------------------------------------
 

@@ -211,11 +211,11 @@ def _write_search_texts(app: Sphinx, exception: Exception | None) -> None:
 
 
 def page_text(html: str) -> str:
-    """Return the words of a page's main part, with the sections that a search result points to."""
+    """Return the words of a page's article, with the sections that a search result points to."""
     # Pictures and players are most of a page's bytes and hold no word that one searches.
     html = re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.S)
     html = re.sub(r'"data:[^"]*"', '""', html)
-    main = BeautifulSoup(html, "html.parser").select_one('[role="main"]')
+    main = BeautifulSoup(html, "html.parser").select_one("article")
     if main is None:
         return ""
     for unwanted in main.select(".headerlink, svg"):

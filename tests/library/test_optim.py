@@ -32,7 +32,9 @@ def trajectory(make, dtype, steps=8):
 
 
 def assert_same_path(ours, theirs, dtype):
-    close = {"rtol": 1e-9, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 2e-4, "atol": 1e-5}
+    close = (
+        {"rtol": 1e-9, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 2e-4, "atol": 1e-5}
+    )
     torch.testing.assert_close(trajectory(ours, dtype), trajectory(theirs, dtype), **close)
 
 

@@ -54,6 +54,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # jupyter-book always sets it, for the extension sphinx_comments that the book does without.
     app.add_config_value("comments_config", {}, "")
     app.connect("config-inited", _set_address)
+    app.connect("autodoc-process-docstring", _plain_sources, priority=400)  # before napoleon
     app.connect("builder-inited", _serve_vendored)
     app.add_post_transform(StillWidgets)
     app.connect("html-page-context", _scripts, priority=900)
@@ -76,6 +77,23 @@ def _set_address(app: Sphinx, config: Config) -> None:
 def _serve_vendored(app: Sphinx) -> None:
     # Not in _config.yml: jupyter-book would load every script of the folder on every page.
     app.config.html_static_path.append(str(Path(app.srcdir) / "_vendor"))
+
+
+def _plain_sources(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Write a docstring's numbered sources as a list: footnotes of docstrings share one page."""
+    inside = ""  # the indent of the source that a line belongs to
+    for number, line in enumerate(lines):
+        source = re.match(r"(\s*)\.\. (\[\d+\] .*)", line)
+        if source:
+            inside = source[1] + "  "
+            lines[number] = f"{source[1]}* {source[2]}"
+        elif inside and line.startswith(inside):
+            lines[number] = inside + line.strip()
+        else:
+            inside = ""
+            lines[number] = re.sub(r"(\[\d+\])_(?!\w)", r"\1", line)
 
 
 # -- scripts ------------------------------------------------------------------------------------

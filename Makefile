@@ -7,7 +7,7 @@
 # or cpu), JOBS (chapters that execute at a time), PORT (of make serve), PYTHON (that makes .venv).
 
 PYTHON ?= python3
-PROFILE ?= sample
+PROFILE ?= $(or $(GLASSBOX_PROFILE),sample)
 PORT ?= 8000
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -15,7 +15,8 @@ READY := $(VENV)/installed
 
 export GLASSBOX_PROFILE := $(PROFILE)
 ifneq ($(GLASSBOX_DATA),)
-export GLASSBOX_DATA := $(abspath $(GLASSBOX_DATA))
+# Also when it is given on the command line: chapters execute in a folder of their own.
+override export GLASSBOX_DATA := $(abspath $(GLASSBOX_DATA))
 endif
 ifneq ($(DEVICE),)
 export GLASSBOX_DEVICE := $(DEVICE)

@@ -32,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
                 value.absolute() if isinstance(value, Path) else value
             )
     book = Book(options.root.absolute())
-    jobs = options.jobs or (positive(os.environ["JOBS"]) if os.environ.get("JOBS") else None)
     try:
+        jobs = options.jobs or jobs_from_environment()
         if options.command == "serve":
             from press.serve import serve_book
 
@@ -53,6 +53,15 @@ def default_root() -> Path:
     """Return the checkout that this package lies in, or the working directory."""
     checkout = Path(__file__).resolve().parents[2]
     return checkout if (checkout / "book").is_dir() else Path.cwd()
+
+
+def jobs_from_environment() -> int | None:
+    """Return what the variable ``JOBS`` says, which ``make JOBS=2`` sets; None without it."""
+    text = os.environ.get("JOBS")
+    try:
+        return positive(text) if text else None
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"JOBS {error}.") from None
 
 
 def positive(text: str) -> int:

@@ -32,7 +32,8 @@ from nbformat import NotebookNode
 from packaging.requirements import Requirement
 
 DISTRIBUTION = "glassbox-book"
-DATASETS = "glassbox.datasets"
+# A chapter that reads data leads to one of these.
+DATA_MODULES = frozenset({"glassbox.datasets", "glassbox.downloads"})
 # The tags that change what a cell computes or whether its failure counts.
 RUNTIME_TAGS = frozenset({"raises-exception", "skip-execution"})
 # Part of every key: raise it when the way in which chapters are executed changes their output.
@@ -138,10 +139,9 @@ def module_files(names: Iterable[str], source: Path) -> dict[str, Path]:
             if file is None:
                 # `from package import *` may bring any module of the package.
                 if parts[depth - 1] == "*":
-                    package = source.joinpath(*parts[: depth - 1])
-                    waiting += [
-                        f"{'.'.join(parts[: depth - 1])}.{m.stem}" for m in package.glob("*.py")
-                    ]
+                    package = parts[: depth - 1]
+                    modules = source.joinpath(*package).glob("[!_]*.py")
+                    waiting += [".".join([*package, path.stem]) for path in modules]
                 break
             found[module] = file
             waiting += _names_in(file, module)
@@ -207,7 +207,7 @@ def cache_key(notebook: NotebookNode, conditions: Conditions, source: Path) -> s
         64 hexadecimal digits.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    files = module_files({name for cell in cells for name in cell_imports(cell.source)}, source)
+    files = _files_behind(notebook, source)
     parts = {
         "recipe": RECIPE,
         "kernel": notebook.metadata.get("kernelspec", {}).get("name"),
@@ -221,15 +221,19 @@ def cache_key(notebook: NotebookNode, conditions: Conditions, source: Path) -> s
         "device": [conditions.device, conditions.device_name],
         "threads": conditions.threads,
         "profile": conditions.profile,
-        "data": dict(conditions.data) if DATASETS in files else {},
+        "data": dict(conditions.data) if DATA_MODULES & files.keys() else {},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def uses_data(notebook: NotebookNode, source: Path) -> bool:
-    """Say whether a chapter's imports lead to the module that reads data."""
+    """Say whether a chapter's imports lead to a module that reads data."""
+    return bool(DATA_MODULES & _files_behind(notebook, source).keys())
+
+
+def _files_behind(notebook: NotebookNode, source: Path) -> dict[str, Path]:
     code = (cell.source for cell in notebook.cells if cell.cell_type == "code")
-    return DATASETS in module_files({name for c in code for name in cell_imports(c)}, source)
+    return module_files({name for cell in code for name in cell_imports(cell)}, source)
 
 
 def sha256(path: Path) -> str:
@@ -293,4 +297,8 @@ def data_checksums(profile: str) -> dict[str, str]:
     In the `full` profile a file that is there counts by its bytes, one that is still to be
     downloaded by the checksum that it will be held to.
     """
-    return {}
+    if profile == "sample":
+        return {}
+    from glassbox.downloads import file_checksums
+
+    return file_checksums(profile)

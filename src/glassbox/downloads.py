@@ -501,9 +501,7 @@ def _download(url: str, source: Source) -> bytes:
     received = io.BytesIO()
     # `disable=None` is quiet where the output is not a terminal. A bar without a total is false,
     # and pooch would not use it; pooch sets the real total from the answer's header.
-    with tqdm(
-        desc=source.original, total=1, unit="B", unit_scale=True, disable=None, leave=False
-    ) as bar:
+    with tqdm(desc=source.original, total=1, unit="B", unit_scale=True, disable=None) as bar:
         # A server must not pack the bytes that are to be compared, nor unpack a .gz on its way.
         get = pooch.HTTPDownloader(
             progressbar=bar, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}

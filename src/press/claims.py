@@ -178,7 +178,7 @@ def format_value(value: Json, digits: int = 4) -> str:
         return f"{value:,}"
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value
     if -5 < exponent < 7:
         text = f"{value:,.{max(0, digits - 1 - exponent)}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
@@ -516,4 +516,4 @@ def _display(data: dict[str, Any], metadata: dict[str, Any]) -> None:
     from IPython.display import display
 
     if InteractiveShell.initialized():
-        display(data, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]
+        display(data, raw=True, metadata=metadata)

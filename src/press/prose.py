@@ -271,8 +271,8 @@ _CAME_OUT = _alternatives(
     shr(?:inks?|ank|unk) s(?:inks?|ank|unk) plunge[sd]? plummet(?:s|ed)? ris(?:e|es|en|ing) rose
     climb(?:s|ed|ing)? gr(?:ows|ew|own) jump(?:s|ed|ing)? leap(?:s|t|ed)? soar(?:s|ed)?
     improv(?:e|es|ed|ing) increas(?:es|ed) converg(?:e|es|ed|ing) settl(?:e|es|ed|ing)
-    plateau(?:s|ed)? stall(?:s|ed)? levels?_off levelled_off ends?_(?:up_)?(?:at|with|on|near)
-    ended_(?:up_)?(?:at|with|on|near) finish(?:es|ed)_(?:at|with|on|near) arriv(?:e|es|ed)_at
+    plateau(?:s|ed)? stall(?:s|ed)? levels?_off levelled_off ends?_(?:up_)?(?:at|near) ends?_up_with
+    ended_(?:up_)?(?:at|near) finish(?:es|ed)_(?:at|with|on|near) arriv(?:e|es|ed)_at
     land(?:s|ed)? comes?_(?:out|to) came_(?:out|to) measur(?:es|ed) record(?:s|ed) observ(?:ed|e)
     peak(?:s|ed|ing)? exceed(?:s|ed)? surpass(?:es|ed)? beats? outperform(?:s|ed)? averag(?:es|ed)
     amount(?:s|ed)?_to turns?_out turned_out went_(?:from|to|up|down) goes_(?:from|up|down)
@@ -288,8 +288,8 @@ _GAVE = _alternatives(
     r"""
     g[ia]ves? gave yield(?:s|ed)? produc(?:es|ed) prints? printed returns? returned gets? got
     s(?:ee|aw) find found shows? showed reads predict(?:s|ed) assign(?:s|ed) outputs? computes?
-    is_now are_now is_only was were ours here_is differs? differed moves? moved equals remains?
-    remained leaves? left says? said reports? reported takes? took
+    shares? is_now are_now is_only was were ours here_is differs? differed moves? moved equals
+    remains? remained leaves? left says? said reports? reported takes? took expect(?:ed)?
     """
 )
 # A number attached to one of these is its value, and chosen by us.
@@ -371,7 +371,7 @@ _FRACTION = (
     rf"(?:(?:a|one|two|three|four)[\s-]+(?:third|quarter|fifth|sixth|tenth|hundredth|thousandth)s?|"
     rf"(?:more\s+than\s+|over\s+|nearly\s+|almost\s+|about\s+)?half|a\s+(?:third|quarter|fifth|"
     rf"tenth)|"
-    rf"{_N}(?:\s+out\s+of|(?:\s+[a-z]+)?\s+in|\s+of)\s+(?:every\s+|the\s+|its\s+|our\s+)?{_N})"
+    rf"{_N}(?:(?:\s+[a-z]+)?\s+(?:out\s+of|in)|(?<!one)\s+of)\s+(?:every\s+|the\s+|its\s+|our\s+)?{_N})"
 )
 # What some of the things were found to be.
 _STATE = _alternatives(
@@ -379,7 +379,8 @@ _STATE = _alternatives(
     (?:in)?correct(?:ly)? right wrong(?:ly)? mis(?:classif|label|read|taken|judg|predict)\w* dead
     die died never_(?:fire|activ|change|receive|learn|switch)\w* near[-\s]zero saturat\w+
     recogni[sz]ed? confus\w+ fail\w* inactive silent zeros? classified surviv\w+ converg\w+
-    diverg\w+ vanish\w* mistakes? errors? identified detected solved
+    diverg\w+ vanish\w* mistakes? errors? identified detect(?:ed|s)? responds? sure certain
+    confident fooled rejected solved
     """
 )
 
@@ -454,15 +455,18 @@ def _ratio(clause: str, context: str) -> tuple[int, str, str] | None:
     )
     part = rf"(?:{times}|{_FRACTION})"
     kind = "compares two results"
-    measured = rf"{_MEASURED}|time|memory|speed|cost|accuracy|work|chance|odds|risk|noise|spread"
+    measured = rf"{_MEASURED}|time|memory|odds|risk|that\s+of|those\s+of"
     # "twice as fast", but not "twice as wide" and not "twice as many channels".
     for match in _rx(rf"{part}\s+as\s+(\w+)(?:\s+(\w+))?").finditer(clause):
         word, following = match[1], match[2] or ""
+        if _rx(r"\ban?\s+[\w-]+\s+$").search(clause[: match.start()]):
+            continue  # "a source twice as noisy" is one that somebody made so
         if word.lower() in ("many", "much"):
-            if not _has(_BUILT, following) or _has(_CAME_OUT, clause[: match.start()]):
+            wrong = _has(r"errors|mistakes|misses|time|memory", following)
+            if wrong or _has(_CAME_OUT, clause[: match.start()]):
                 return match.start(), match.group(), kind
         elif word.lower() in ("large", "big", "small", "far", "long", "high"):
-            if not _has(_BUILT, clause[: match.end() + 30]) or _has(_MEASURED, context):
+            if _has(rf"{_MEASURED}|takes?|took|lasts|error", context):
                 return match.start(), match.group(), kind
         elif _has(_FAST, word):
             return match.start(), match.group(), kind
@@ -471,6 +475,10 @@ def _ratio(clause: str, context: str) -> tuple[int, str, str] | None:
     better = rf"(?:(?:much|even|as)\s+)?(?:{_FASTER}|\w+er\s+than)"
     for match in _rx(rf"{steps}\s+(?:{better})(?!\w)(?:\s+(\w+))?(?:\s+(\w+))?").finditer(clause):
         things = " ".join(word for word in match.groups()[-2:] if word)
+        chosen = _rx(rf"(?<![\w-])(?:{_SETTINGS}|{_THINGS})\s+(?:is\s+)?$")
+        size = _has("larger|smaller|higher|lower|bigger|greater|longer|shorter", match.group())
+        if size and chosen.search(clause[: match.start()]):
+            continue  # "a learning rate ten times smaller"
         built = _has(rf"(?:{_BUILT})", things) and not _has(_MEASURED, context)
         if not (built and _has("more|fewer|less|larger|smaller|bigger", match.group())):
             return match.start(), match.group(), kind
@@ -487,6 +495,9 @@ def _ratio(clause: str, context: str) -> tuple[int, str, str] | None:
         clause
     )
     if found and not _has(r"half|double", found.group()) and not _has(_SETTINGS, clause):
+        return found.start(), found.group(), kind
+    found = _rx(r"half\s+a\s+(?:per\s?cent|percentage\s+point|point)(?!\w)").search(clause)
+    if found:
         return found.start(), found.group(), kind
     pattern = rf"(?:a\s+)?factors?\s+(?:of\s+)?{_ABOUT}{_N}"
     found = _rx(pattern).search(clause)
@@ -552,6 +563,9 @@ def _share(clause: str, context: str) -> tuple[int, str, str] | None:
     for match in _rx(_FRACTION).finditer(clause):
         rest = clause[match.end() :]
         chance = _has(r"chance|guess(?:es|ing)?|coin|dice|random(?:ly)?", context)
+        which = _rx(r"\b(?:first|second|other|one|lower|upper|left|right|this|each|either)\s+$")
+        if which.search(clause[: match.start()]) and "half" in match.group().lower():
+            continue
         if chance or _has(_CONFIG_ACT, clause[: match.start()]):
             continue
         if _has(_STATE, clause.replace(match.group(), "")) and not _has(r"split|held|kept", rest):
@@ -574,7 +588,7 @@ def _count(clause: str, context: str) -> tuple[int, str, str] | None:
         """
     )
     patterns = [
-        rf"(?:stops|stopped|crashe[sd]|gives\s+up|gave\s+up)\s+(?:after|at)"
+        rf"(?<!that\s)(?<!which\s)(?:stops|stopped|crashe[sd]|gives\s+up|gave\s+up)\s+(?:after|at)"
         rf"\s+{about}\s+{rounds}(?!\s+without)",
         rf"(?:saves?|saved|spares?|costs?|gains?|loses|lost|wins?)\s+(?:us\s+|you\s+)?{about}"
         rf"\s+(?:extra\s+)?{rounds}",
@@ -640,7 +654,7 @@ def _number(clause: str, context: str, match: re.Match[str]) -> str | None:
     if _structural(before, after, digits):
         return None
     setting = _is_setting(clause, before, after)
-    strong = _has(_CAME_OUT, context)
+    strong = _has(_CAME_OUT, before)
 
     if _rx(rf"^{_RANGE}{_PERCENT}").match(after):
         return _percent(clause, context, digits, before, after)
@@ -688,14 +702,19 @@ def _number(clause: str, context: str, match: re.Match[str]) -> str | None:
         return None
     if (_rx(r"^\s*→").match(after) and fraction) or (_rx(r"→\s*$").search(before) and fraction):
         return "is a value that came out"
-    if _has(_MEASURED, context) and not counts:
+    linked = rf"(?<![\w-])(?:{_MEASURED})(?![\w])[^,;()]{{0,40}}?(?:{_TO_VALUE})\s+{_ABOUT}$"
+    about = f"{context[: len(context) - len(clause)]}{before}"
+    named = fraction or _rx(linked).search(about) or about.rstrip().endswith(":")
+    if named and not counts and _has(_MEASURED, context):
         return "is the value of something measured"
     if strong and not counts and not _aside(before, after):
         built = _has(rf"{_BUILT}|{_SETTINGS}", before) and not fraction
         return None if built else "is a value that came out"
     if fraction and not _has(_CHOSEN, context):
-        linked = _has("is|are|of|to|at|about", before) or _rx(r"[:=≈]\s*$").search(before)
-        if _has(_GAVE, before) or (linked and _has(_STATISTIC, context)):
+        stated = _has(r"is|are|to|at|about|the\s+[\w ]+\s+of", before)
+        stated = stated or before.rstrip().endswith((":", "=", "≈"))
+        agree = _has(r"agrees?|match(?:es)?|coincides?|differs?|equals?", before)
+        if agree or _has(_GAVE, before) or (stated and _has(_STATISTIC, before)):
             return "is a value that came out"
     if _rx(r"^0?\.\d{3,}$|^\d+\.\d{3,}$").match(digits) and not _rx(
         r"^0?\.(?:0*1|9+)0*$|^3\.14\d*$|^2\.718\d*$"
@@ -706,11 +725,15 @@ def _number(clause: str, context: str, match: re.Match[str]) -> str | None:
 
 _CHOSEN = _alternatives(
     r"""
-    distribution distributed drawn draw normal gaussian uniform multipl\w+ divid\w+ add(?:ed|s)?
+    noise distribution distributed drawn draw normal gaussian uniform multipl\w+ divid\w+
+    add(?:ed|s)?
     subtract\w* initiali[sz]\w+ call(?:s|ed)? pass(?:es|ed|ing)? threshold choos\w+ set sets coin
     dice clamp\w* clip\w* round\w*
     """
 )
+
+
+_TO_VALUE = r"of|is|was|are|were|at|to|under|below|above|over|near|than|only|reads|[:=≈→]"
 
 
 def _aside(before: str, after: str) -> bool:
@@ -745,7 +768,7 @@ def _structural(before: str, after: str, digits: str) -> bool:
         r"^[a-z](?!\w*\s*(?:faster|slower))"
     ).match(after):
         return not _rx(r"^(?:x|s|ms|k|M)\b").match(after) or (digits.isdigit() and after[:1] == "s")
-    if _rx(r"^-\d").match(after):
+    if _rx(r"^-\d|^\s*/\s*[a-z◆]").match(after):
         return True
     if _rx(r"^(?:1[6-9]|20)\d\d$").match(digits) and not _rx(
         rf"^\s*(?:{_PERCENT}|{_TIME}|images|samples|tokens)"
@@ -831,11 +854,9 @@ def _spent(clause: str, context: str, before: str, after: str) -> str | None:
             and not _has(r"sleeps?|waits?|timeout|pauses?|read|every", context)
         ):
             return ""
-        return (
-            "is a time that was measured"
-            if _has(machine, context) or _has(r"takes?|in\s*$|after|within", before)
-            else ""
-        )
+        short = not _rx(rf"^{_RANGE}[\s-]+(?:min|hour|hr|day|week)").match(after)
+        spent = _has(machine, context) or (short and _has(r"takes?|in\s*$|after|within", before))
+        return "is a time that was measured" if spent else ""
     if _rx(rf"^{_RANGE}\s*(?:{_MEMORY})(?!\w)").match(after):
         used = _alternatives(
             r"""

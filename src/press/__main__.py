@@ -1,4 +1,4 @@
-"""The command line of the press: ``python -m press build`` and ``serve``."""
+"""The command line of the press: ``python -m press build``, ``serve`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     common.add_argument("--device", help="compute on cuda, mps or cpu")
     common.add_argument("--jobs", type=positive, help="how many chapters execute at a time")
     commands.add_parser("build", parents=[common], help="execute what changed, make the site")
+    commands.add_parser("bench", parents=[common], help="measure the figures of the project")
     serve = commands.add_parser(
         "serve", parents=[common], help="build, serve the site, rebuild what is saved"
     )
@@ -38,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
             from press.serve import serve_book
 
             return serve_book(book, jobs, port=options.port)
+        if options.command == "bench":
+            from press.bench import bench
+
+            return bench(book)
         from press.build import build
 
         return build(book, jobs)

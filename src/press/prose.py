@@ -67,6 +67,11 @@ def find_typed_results(markdown: str) -> list[Finding]:
     -------
     list of Finding
         In the order of the file; at most one for a sentence.
+
+    Raises
+    ------
+    ValueError
+        When the options of a cell or a directive are not valid YAML.
     """
     found = []
     for line, text in _passages(markdown, 0):
@@ -150,7 +155,13 @@ def _directive(token: Token, line: int) -> Iterator[tuple[int, str]]:
     start, options = 0, {}
     if lines and lines[0].strip() == "---":
         end = next((i for i, text in enumerate(lines[1:], 1) if text.strip() == "---"), 0)
-        options = _texts_of(yaml.safe_load("\n".join(lines[1:end])))
+        try:
+            options = _texts_of(yaml.safe_load("\n".join(lines[1:end])))
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"line {line}: the options of this {{{name}}} are not valid YAML; "
+                f"a text with a colon or a dash needs quotation marks. {error}"
+            ) from error
         start = end + 1
     else:
         while start < len(lines) and (option := _OPTION.match(lines[start])):
@@ -399,7 +410,7 @@ def _has(pattern: str, text: str) -> bool:
 _HYPOTHESIS = _alternatives(
     r"""
     suppose imagine assum(?:e|ing) pretend hypothetical(?:ly)? consider_an? let_us_say
-    if_\w+(?:_\w+){0,4}_were would_be would_have
+    if_\w+(?:_\w+){0,4}_were would_(?!see|find|expect|reach|get)\w+
     """
 )
 _CLAUSE = r"[;—]|:(?=\s)|\s(?:because|while|whereas|but|although|though|so\s+that|unless|since)\s"
@@ -451,7 +462,7 @@ def _ratio(clause: str, context: str) -> tuple[int, str, str] | None:
     times = (
         rf"(?:twice|thrice|double|triple|half|{_N}{mixed}{_RANGE}(?:\s*[x×](?!\w)|[\s-]+times|"
         rf"-?\s?fold)"
-        rf"|(?:{_SMALL})fold|\d+fold|several\s+times|many\s+times)"
+        rf"|(?:{_SMALL})fold|\d+fold)"
     )
     part = rf"(?:{times}|{_FRACTION})"
     kind = "compares two results"
@@ -496,7 +507,7 @@ def _ratio(clause: str, context: str) -> tuple[int, str, str] | None:
     )
     if found and not _has(r"half|double", found.group()) and not _has(_SETTINGS, clause):
         return found.start(), found.group(), kind
-    found = _rx(r"half\s+a\s+(?:per\s?cent|percentage\s+point|point)(?!\w)").search(clause)
+    found = _rx(r"half\s+(?:a\s+)?(?:per\s?cent|percentage\s+point|point)(?!\w)").search(clause)
     if found:
         return found.start(), found.group(), kind
     pattern = rf"(?:a\s+)?factors?\s+(?:of\s+)?{_ABOUT}{_N}"
@@ -550,6 +561,9 @@ def _change(clause: str, context: str) -> tuple[int, str, str] | None:
     match = _rx(rf"\b{part}(?!\w)").search(clause)
     if match and _has(_MEASURED, context) and not _has(_CONFIG_ACT, clause[: match.start()]):
         return match.start(), match.group(), kind
+    match = _rx(rf"(?:{_CAME_OUT})\s+(?:to|by|from)\s+{_ABOUT}{_FRACTION}(?!\w)").search(clause)
+    if match:
+        return match.start(), match.group(), kind
     rounds = r"(?:time|steps?|epochs?|iterations?|updates?|memory)"
     uses = rf"(?:in|with|needs?|takes?|uses?)\s+{_ABOUT}{_FRACTION}"
     match = _rx(rf"\b{uses}\s+(?:of\s+)?the\s+{rounds}").search(clause)
@@ -601,6 +615,7 @@ def _count(clause: str, context: str) -> tuple[int, str, str] | None:
         rf"\s+{rounds}[\w\s]{{0,12}}?\s(?:to|until|before)\s",
         rf"(?:needs?|needed|took|requires?|required)\s+{about}\s+(?:epochs?|iterations?|updates?|"
         rf"fewer|more)\b",
+        rf"(?:needs?|needed|takes|took|required)\s+{_ABOUT}(?P<n>\d[\d,]+)\s+{rounds}",
         rf"(?:after|in|within)\s+(?:only|just|merely|as\s+few\s+as)\s+{about}\s+{rounds}",
         rf"{about}\s+(?:epochs?|steps?|iterations?|updates?)\s+(?:are|is|were|was)\s+(?:enough|"
         rf"needed|sufficient)",
@@ -744,10 +759,12 @@ def _aside(before: str, after: str) -> bool:
 def _is_setting(clause: str, before: str, after: str) -> bool:
     """Return whether the number is the value of something that somebody chose."""
     match = _rx(rf"(?<![\w-])(?:{_SETTINGS}){_LINK}$").search(before)
-    if match and not _rx(rf"{_N}\s+(?:\w+\s+)?$").search(before[: match.start()]):
+    counted = match and _rx(rf"{_N}\s+(?:\w+\s+)?$").search(before[: match.start()])
+    began = match and _rx("start|begin|initial").match(match.group()) and _has(_MEASURED, before)
+    if match and not counted and not began:
         return True  # "a rate of 0.1", but not "the loss over three seeds is 0.1"
     match = _rx(rf"(?<![\w-])(?:{_THINGS})\s*(?:\bof\b|[=:(])?{_NUMBERS}$").search(before)
-    if match and not _has(r"gives?|assigns?|gave|assigned", before):
+    if match and not _has(r"gives?|assigns?|gave|assigned|gets?|got|average|still", before):
         return True
     role = rf"^\s+(?:\w+\s+)?(?:as|for|is|was)\s+(?:the|a|an|our|its)\s+(?:\w+\s+)?(?:{_SETTINGS})"
     return _rx(rf"{role}(?!\w)|^[\s-]+(?:{_SETTINGS})(?!\w)").search(after) is not None

@@ -240,6 +240,7 @@ class FillGenerated(SphinxPostTransform):
         facts = [
             ("Data profile", _distinct(records, "profile")),
             ("Device", _distinct(records, "device")),
+            ("Its name", _distinct(records, "device_name")),
             ("Threads per chapter", _distinct(records, "threads")),
             ("Commit", _distinct(records, "commit")),
             ("Last chapter finished", max(str(r.get("finished") or _UNKNOWN) for r in records)),

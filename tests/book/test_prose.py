@@ -113,6 +113,12 @@ def test_what_is_no_prose_is_left_alone(markdown: str):
     assert find_typed_results(markdown) == []
 
 
+def test_options_that_are_no_yaml_are_named_with_their_line():
+    markdown = "Text.\n\n```{code-cell} python\n---\nmystnb:\n  alt: one: two\n---\nx\n```"
+    with pytest.raises(ValueError, match=r"line 3: the options of this \{code-cell\}"):
+        find_typed_results(markdown)
+
+
 def test_sentences_are_told_apart():
     markdown = "We train for three epochs. The accuracy is 0.97. See chapter 3, e.g. step 2."
     (finding,) = find_typed_results(markdown)

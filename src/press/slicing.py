@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,11 +64,35 @@ _DRAWING = _words(
     set_xticks set_yticks suptitle text tick_params tight_layout title vlines xlabel ylabel
     """
 )
-# What sets the state of the whole process: always kept.
-_GLOBAL_STATE = re.compile(
-    r"\b(\w*seed\w*|use_style|set_default_dtype|set_default_device|set_printoptions|"
-    r"set_num_threads|use_deterministic_algorithms|rcParams|filterwarnings|simplefilter)\b"
+# What returns (a part of) its argument rather than something new.
+_VIEWS = _words(
+    """
+    as_tensor asarray cpu detach dict double enumerate expand filter flatten float from_numpy
+    getattr items list long map numpy permute ravel reshape reversed split squeeze to transpose
+    tuple unbind unsqueeze values view zip
+    """
 )
+# Functions of these modules leave their arguments as they are and return something new.
+_PURE_MODULES = (
+    *("glassbox.losses", "glassbox.plots", "glassbox.stats", "press.claims"),
+    *("IPython.display", "math", "matplotlib", "numpy", "statistics", "torch"),
+)
+# What sets the state of the whole process, as functions of a module: always kept.
+_GLOBAL_STATE = _words(
+    """
+    filterwarnings manual_seed manual_seed_all seed set_default_device set_default_dtype
+    set_num_threads set_printoptions set_seed simplefilter use_deterministic_algorithms use_style
+    """
+)
+
+
+@dataclass
+class _Function:
+    """What calling a function of the chapter may do."""
+
+    touches: set[str]  # names of the chapter
+    uses: set[str]
+    touches_arguments: bool
 
 
 @dataclass
@@ -76,12 +100,16 @@ class _Cell:
     """What one cell does with names."""
 
     binds: set[str] = field(default_factory=set)
+    surely_binds: set[str] = field(default_factory=set)
     uses: set[str] = field(default_factory=set)
     touches: set[str] = field(default_factory=set)  # may change the object, and what it holds
+    spreads: set[str] = field(default_factory=set)  # … and what it was computed from
     draws_on: set[str] = field(default_factory=set)  # changes the object alone
-    links: list[set[str]] = field(default_factory=list)  # names that may hold one another
-    modules: set[str] = field(default_factory=set)
-    functions: dict[str, set[str]] = field(default_factory=dict)  # what calling them may change
+    holds: list[set[str]] = field(default_factory=list)  # names that may hold one another
+    computed: list[set[str]] = field(default_factory=list)  # one was computed from the others
+    figures: set[str] = field(default_factory=set)  # pictures: what is drawn stays as it is
+    imports: dict[str, str] = field(default_factory=dict)  # where an imported name is from
+    functions: dict[str, _Function] = field(default_factory=dict)
     always: bool = False
 
 
@@ -115,71 +143,114 @@ def cells_for(notebook: NotebookNode, cell_index: int) -> list[int]:
         if notebook.cells[index].cell_type == "code"
         and "skip-execution" not in notebook.cells[index].metadata.get("tags", [])
     ]
-    modules: set[str] = set()
-    effects: dict[str, set[str]] = {}
+    imports: dict[str, str] = {}
+    functions: dict[str, _Function] = {}
     cells = {}
     for index in before:
-        cells[index] = _analyse(notebook.cells[index].source, modules, effects)
-        modules |= cells[index].modules
-        effects |= cells[index].functions
+        cells[index] = _analyse(notebook.cells[index].source, imports, functions)
+        imports |= cells[index].imports
+        functions |= cells[index].functions
+    # A name that is bound anew stands for another object from then on: `x@7` is the x of cell 7.
+    versions: dict[int, dict[str, str]] = {}
+    current: dict[str, str] = {}
+    for index, cell in cells.items():
+        versions[index] = dict(current)
+        current |= {name: f"{name}@{index}" for name in cell.binds - cell.uses}
 
-    kept = {cell_index}
-    needed = {index: set(cells[index].uses) for index in kept}
-    # A cell is kept when it binds or changes what a kept cell after it uses. What it uses itself
-    # is needed then too, so this goes round until nothing is added.
-    holds = _held_together(cells.values(), modules | set(effects))
-    while True:
-        added = set()
-        for index in before:
-            if index in kept:
-                continue
-            cell = cells[index]
-            wanted = set().union(*(needed[later] for later in kept if later > index), set())
-            changed = set().union(*(holds.get(name, {name}) for name in cell.touches), set())
-            if cell.always or (cell.binds | cell.draws_on | changed) & wanted:
-                added.add(index)
-        if not added:
-            return sorted(kept)
-        kept |= added
-        needed |= {index: set(cells[index].uses) for index in added}
+    def objects(names: Set[str], index: int) -> set[str]:
+        bound = cells[index].binds - cells[index].uses
+        return {f"{n}@{index}" if n in bound else versions[index].get(n, n) for n in names}
+
+    apart = imports.keys() | functions.keys() | set().union(*(c.figures for c in cells.values()))
+    holds = [objects(link - apart, i) for i, cell in cells.items() for link in cell.holds]
+    computed = [objects(link - apart, i) for i, cell in cells.items() for link in cell.computed]
+    held, reached = _groups(holds), _groups([*holds, *computed])
+    changed = {
+        index: objects(cell.draws_on, index).union(
+            *(held.get(name, {name}) for name in objects(cell.touches, index)),
+            *(reached.get(name, {name}) for name in objects(cell.spreads, index)),
+        )
+        for index, cell in cells.items()
+    }
+
+    kept: set[int] = set()
+    waiting = [cell_index, *(index for index in before if cells[index].always)]
+    while waiting:
+        index = waiting.pop()
+        if index in kept:
+            continue
+        kept.add(index)
+        # For each name that the cell uses: what bound it last, and what changed it since.
+        for name in cells[index].uses:
+            version = versions[index].get(name, name)
+            for earlier in reversed([b for b in before if b < index]):
+                if name in cells[earlier].binds or version in changed[earlier]:
+                    waiting.append(earlier)
+                if name in cells[earlier].surely_binds:
+                    break
+    return sorted(kept)
 
 
-def _held_together(cells: Iterable[_Cell], apart: set[str]) -> dict[str, set[str]]:
-    """Return for each name the names whose objects may be reached from its own, or the reverse."""
+def _groups(links: Iterable[set[str]]) -> dict[str, set[str]]:
+    """Return for each name all names that are linked with it, directly or through others."""
     groups: dict[str, set[str]] = {}
-    for cell in cells:
-        for link in cell.links:
-            names = link - apart
-            merged = names.union(*(groups.get(name, set()) for name in names), set())
-            for name in merged:
-                groups[name] = merged
+    for link in links:
+        merged = link.union(*(groups.get(name, set()) for name in link))
+        for name in merged:
+            groups[name] = merged
     return groups
 
 
-def _analyse(source: str, modules: set[str], effects: Mapping[str, set[str]]) -> _Cell:
+def _analyse(source: str, imports: Mapping[str, str], functions: Mapping[str, _Function]) -> _Cell:
     from IPython.core.inputtransformer2 import TransformerManager
 
-    cell = _Cell(always=bool(_GLOBAL_STATE.search(source)))
+    cell = _Cell()
     try:
         tree = ast.parse(TransformerManager().transform_cell(source))
     except SyntaxError:
         # A cell that shows a syntax error: it binds nothing, for it does not run.
         return cell
-    reader = _Reader(cell, modules, effects)
-    reader.visit(tree)
-    if any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body):
-        cell.always = True
+    _Reader(cell, imports, functions).visit(tree)
+    if all(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body):
+        cell.always = bool(tree.body)
     # A name that the cell itself binds before it reads it does not come from outside, but one
     # that a `for` or an `if` may leave unbound does: only plain statements at the top count.
-    bound: set[str] = set()
     outside: set[str] = set()
     for statement in tree.body:
-        outside |= _loads(statement) - bound
+        used = _loads(statement)
         if isinstance(statement, ast.AugAssign):
-            outside |= {n.id for n in ast.walk(statement.target) if isinstance(n, ast.Name)} - bound
-        bound |= _bound_by(statement)
+            used |= _names(statement.target)
+        if isinstance(statement, ast.For):
+            inside = set().union(*map(_loads, [*statement.body, *statement.orelse]))
+            used = _loads(statement.iter) | (inside - _names(statement.target))
+        outside |= used - cell.surely_binds - _comprehension_names(statement)
+        cell.surely_binds |= _bound_by(statement)
     cell.uses -= _loads(tree) - outside
     return cell
+
+
+def _comprehension_names(tree: ast.AST) -> set[str]:
+    """Return the names that exist only inside comprehensions and lambdas."""
+    inside: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.comprehension):
+            inside |= _names(node.target)
+        elif isinstance(node, ast.Lambda):
+            inside |= {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+    # The same name elsewhere in the statement is another one.
+    return inside - _names_outside_comprehensions(tree)
+
+
+def _names_outside_comprehensions(tree: ast.AST) -> set[str]:
+    if isinstance(tree, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp | ast.Lambda):
+        return set()
+    own = {tree.id} if isinstance(tree, ast.Name) else set()
+    return own.union(*map(_names_outside_comprehensions, ast.iter_child_nodes(tree)))
+
+
+def _names(tree: ast.AST) -> set[str]:
+    """Return the names in a syntax tree."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _loads(tree: ast.AST) -> set[str]:
@@ -192,11 +263,20 @@ def _loads(tree: ast.AST) -> set[str]:
 
 
 def _bound_by(statement: ast.stmt) -> set[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return {statement.name}
-    targets = statement.targets if isinstance(statement, ast.Assign) else []
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        targets = [statement.target]
+    """Return the names that a statement binds whatever happens."""
+    match statement:
+        case ast.FunctionDef() | ast.ClassDef() | ast.AsyncFunctionDef():
+            return {statement.name}
+        case ast.Import() | ast.ImportFrom():
+            return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
+        case ast.With():
+            return set().union(*map(_bound_by, statement.body))
+        case ast.Assign():
+            targets = statement.targets
+        case ast.AnnAssign() if statement.value is not None:
+            targets = [statement.target]
+        case _:
+            return set()
     return {
         node.id
         for target in targets
@@ -220,62 +300,109 @@ def _base(node: ast.AST) -> str | None:
 
 
 class _Reader(ast.NodeVisitor):
-    """Collects what a cell does with names."""
+    """Collects what a cell, or the body of a function, does with names."""
 
-    def __init__(self, cell: _Cell, modules: set[str], effects: Mapping[str, set[str]]) -> None:
-        self.cell, self.modules, self.effects = cell, modules, effects
+    def __init__(
+        self, cell: _Cell, imports: Mapping[str, str], functions: Mapping[str, _Function]
+    ) -> None:
+        self.cell = cell
+        self.imports = dict(imports)
+        self.functions = dict(functions)
+        self.stands_for: dict[str, set[str]] = {}
+
+    def _comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
+    ) -> None:
+        before = dict(self.stands_for)
+        for part in node.generators:
+            names = self._resolve(_loads(part.iter))
+            self.stands_for |= {name: names for name in _names(part.target)}
+        bound = set(self.cell.binds)
+        self.generic_visit(node)
+        self.cell.binds &= bound | {
+            n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)
+        }
+        self.stands_for = before
+
+    visit_ListComp = _comprehension
+    visit_SetComp = _comprehension
+    visit_GeneratorExp = _comprehension
+    visit_DictComp = _comprehension
+
+    def _resolve(self, names: set[str]) -> set[str]:
+        """Replace the variables of comprehensions by the names of what they run through."""
+        return set().union(*(self.stands_for.get(name, {name}) for name in names))
 
     def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self.cell.uses.add(node.id)
-            self.cell.touches |= self.effects.get(node.id, set())
-        else:
+        if not isinstance(node.ctx, ast.Load):
             self.cell.binds.add(node.id)
+            return
+        self.cell.uses.add(node.id)
+        if node.id in self.functions:
+            # It may be called here or later: what it does counts where it is named.
+            self.cell.spreads |= self.functions[node.id].touches
+            self.cell.uses |= self.functions[node.id].uses
 
     def visit_Import(self, node: ast.Import) -> None:
-        names = {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-        self.cell.binds |= names
-        self.cell.modules |= names
+        self._import({a.asname or a.name.partition(".")[0]: a.name for a in node.names})
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        names = {alias.asname or alias.name for alias in node.names}
-        self.cell.binds |= names
-        # Classes and functions: calling them does not change them, like a module's.
-        self.cell.modules |= names
+        self._import({a.asname or a.name: f"{node.module}.{a.name}" for a in node.names})
 
-    def _definition(self, node: ast.FunctionDef | ast.ClassDef) -> None:
+    def _import(self, names: dict[str, str]) -> None:
+        self.cell.binds |= names.keys()
+        self.cell.imports |= names
+        self.imports |= names
+
+    def _definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         inner = _Cell()
-        reader = _Reader(inner, self.modules | self.cell.modules, self.effects)
+        reader = _Reader(inner, self.imports, self.functions)
         for child in ast.iter_child_nodes(node):
             reader.visit(child)
         arguments = {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
         declared = {name for n in ast.walk(node) if isinstance(n, ast.Global) for name in n.names}
         local = (inner.binds | arguments) - declared
+        groups = _groups(link - self.imports.keys() for link in [*inner.holds, *inner.computed])
+        changed = set().union(
+            declared,
+            inner.draws_on,
+            *(groups.get(name, {name}) for name in inner.touches | inner.spreads),
+        )
+        function = _Function(
+            touches=changed - local,
+            uses=inner.uses - local - {node.name},
+            # The methods of a class keep what they are given.
+            touches_arguments=bool(changed & arguments) or isinstance(node, ast.ClassDef),
+        )
         self.cell.binds.add(node.name)
-        self.cell.uses |= inner.uses - local
-        changed = (inner.touches | inner.draws_on | declared) - local
-        self.cell.functions[node.name] = changed
+        self.cell.uses |= function.uses
+        self.cell.functions[node.name] = self.functions[node.name] = function
 
     visit_FunctionDef = _definition
-    visit_AsyncFunctionDef = _definition  # type: ignore[assignment]
+    visit_AsyncFunctionDef = _definition
     visit_ClassDef = _definition
 
     def _assignment(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> None:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        names = _loads(node.value) if node.value is not None else set()
+        names = _loads(node.value) - _comprehension_names(node.value) if node.value else set()
+        plain = True
         for target in targets:
             if not isinstance(target, ast.Name | ast.Tuple | ast.List | ast.Starred):
-                base = _base(target)
-                if base:
-                    self.cell.touches.add(base)
-                    names.add(base)
-            names |= {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+                # `x[0] = y` and `x.y = z` change x, which holds the value from then on.
+                plain = False
+                self.cell.touches |= {base} if (base := _base(target)) else set()
+            names |= _names(target)
+        if node.value is not None and getattr(node.value, "func", None) is not None:
+            name = ast.unparse(node.value.func).rpartition(".")[2]  # type: ignore[attr-defined]
+            if name in {"figure", "subplots"}:
+                self.cell.figures |= names
         if isinstance(node, ast.AugAssign):
             # `x += 1` changes a tensor in place, and then everything that shares it.
             base = _base(node.target)
             self.cell.touches |= {base} if base else set()
             self.cell.uses |= {base} if base else set()
-        self.cell.links.append(names - self.modules - self.cell.modules)
+        fresh = plain and node.value is not None and self._is_fresh(node.value)
+        (self.cell.computed if fresh else self.cell.holds).append(names - self.imports.keys())
         self.generic_visit(node)
 
     visit_Assign = _assignment
@@ -283,8 +410,7 @@ class _Reader(ast.NodeVisitor):
     visit_AugAssign = _assignment
 
     def visit_For(self, node: ast.For) -> None:
-        names = _loads(node.iter) | {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
-        self.cell.links.append(names - self.modules - self.cell.modules)
+        self.cell.holds.append((_loads(node.iter) | _names(node.target)) - self.imports.keys())
         self.generic_visit(node)
 
     def visit_Delete(self, node: ast.Delete) -> None:
@@ -295,47 +421,75 @@ class _Reader(ast.NodeVisitor):
         self.generic_visit(node)
         function = node.func
         base = _base(function)
-        if (
-            isinstance(function, ast.Attribute)
-            and function.attr.startswith("run_")
-            and (base == "get_ipython")
-        ):
-            self._magic(node)
-            return
-        arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-        known = self.modules | self.cell.modules
-        if isinstance(function, ast.Name):
-            if function.id in _PURE_FUNCTIONS:
+        if isinstance(function, ast.Attribute):
+            if base == "get_ipython" and function.attr.startswith("run_"):
+                self._magic(node)
                 return
-            if function.id not in known and function.id not in self.effects:
-                self.cell.touches.add(function.id)
-        elif isinstance(function, ast.Attribute):
             if function.attr in _DRAWING:
-                if base and base not in known:
-                    self.cell.draws_on.add(base)
+                pictures = {base} - self.imports.keys() if base else set()
+                self.cell.draws_on |= pictures
+                self.cell.figures |= pictures
                 return
-            if function.attr in _PURE_METHODS and not node.keywords:
-                return
-            if base in known:
-                in_place = function.attr.endswith("_") or any(k.arg == "out" for k in node.keywords)
-                first_is_lower = function.attr[:1].islower()
-                if first_is_lower and not in_place and base in {"torch", "np", "F", "plt", "math"}:
-                    return
-            elif base:
-                self.cell.touches.add(base)
-        for argument in arguments:
-            self.cell.touches |= self._objects(argument)
+        name = function.attr if isinstance(function, ast.Attribute) else base
+        if name in _GLOBAL_STATE and not (
+            isinstance(function, ast.Attribute) and isinstance(function.value, ast.Call)
+        ):
+            self.cell.always = True
+        if self._is_pure(node):
+            return
+        names = {base} if base else set()
+        for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
+            names |= _loads(argument) - _comprehension_names(argument)
+        self.cell.spreads |= self._resolve(names) - self.imports.keys() - self.functions.keys()
 
-    def _objects(self, argument: ast.expr) -> set[str]:
-        """Return the names whose objects an argument hands over."""
-        return _loads(argument) - self.modules - self.cell.modules - set(self.effects)
+    def _is_pure(self, call: ast.Call) -> bool:
+        """Say whether a call is known to change nothing."""
+        function, base = call.func, _base(call.func)
+        if any(keyword.arg in {"out", "inplace"} for keyword in call.keywords):
+            return False
+        if isinstance(function, ast.Name):
+            if function.id in self.functions:
+                return not self.functions[function.id].touches_arguments
+            if function.id in _PURE_FUNCTIONS:
+                return True
+            name = function.id
+        elif isinstance(function, ast.Attribute):
+            name = function.attr
+            if name in _PURE_METHODS:
+                return True
+        else:
+            return False
+        origin = self.imports.get(base or "", "")
+        return (
+            name[:1].islower()
+            and not name.endswith("_")
+            and any(origin == m or origin.startswith(f"{m}.") for m in _PURE_MODULES)
+        )
+
+    def _is_fresh(self, value: ast.expr) -> bool:
+        """Say whether an expression gives an object that holds none of those it is made of."""
+        match value:
+            case ast.Constant() | ast.JoinedStr() | ast.BinOp() | ast.UnaryOp() | ast.Compare():
+                return True
+            case ast.Tuple() | ast.List() | ast.Set():
+                return all(map(self._is_fresh, value.elts))
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
+                return self._is_fresh(value.elt)
+            case ast.DictComp():
+                return self._is_fresh(value.value)
+            case ast.Call():
+                name = getattr(value.func, "attr", None) or getattr(value.func, "id", "")
+                return name not in _VIEWS and name not in self.functions and self._is_pure(value)
+            case _:
+                return False
 
     def _magic(self, node: ast.Call) -> None:
+        # IPython hands the code of a magic on as text.
         for argument in node.args[1:]:
             if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                 names = set(re.findall(r"\b[A-Za-z_]\w*\b", argument.value))
                 self.cell.uses |= names
-                self.cell.touches |= names - self.modules - self.cell.modules
+                self.cell.spreads |= names - self.imports.keys()
                 self.cell.binds |= set(re.findall(r"\b([A-Za-z_]\w*)\s*=[^=]", argument.value))
 
 

@@ -7,7 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from press.execution import PROFILES, Book
+# jsonschema, which nbformat imports, would build a grammar of internationalised addresses on every
+# start, for seconds, and no notebook holds such an address. It does without when it is not there.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+from press.execution import PROFILES, Book  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:

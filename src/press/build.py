@@ -82,7 +82,10 @@ def forbid_execution() -> None:
 def render(book: Book) -> bool:
     """Render the pages whose text or outputs changed; return whether all went well."""
     from jupyter_book.sphinx import build_sphinx
+    from sphinx.util.console import color_terminal, nocolor
 
+    if not color_terminal():
+        nocolor()
     forbid_execution()
     before = os.getcwd()
     os.chdir(book.root)  # paths in _config.yml are relative to it

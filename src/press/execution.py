@@ -236,11 +236,19 @@ def _pages_listed(toc: object) -> Iterator[str]:
             yield from _pages_listed(entry)
 
 
-def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return the number of processor cores that this process may use.
+
+    Parameters
+    ----------
+    quota
+        Where Linux says how much processor time a container gets: microseconds, and in how many.
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max": no limit
+        granted, period = map(int, quota.read_text(encoding="ascii").split())
+        count = min(count or 1, max(1, granted // period))
+    return count or 1
 
 
 def current_conditions(jobs: int | None = None) -> Conditions:
@@ -416,14 +424,19 @@ def with_outputs(notebook: NotebookNode, outputs: NotebookNode) -> NotebookNode:
 def _withdraw(book: Book, chapter: Chapter) -> None:
     """Take away what stands for a chapter, so that nothing old passes for new.
 
-    From here until the chapter has been executed it has no record and no page.
+    From here until the chapter has been executed it has no record, no outputs and no page.
     """
+    from jupyter_cache import get_cache
+
     for path in (
         book.executed / f"{chapter.name}.json",
         book.executed / f"{chapter.name}.ipynb",
         (book.html / chapter.path.relative_to(book.pages)).with_suffix(".html"),
     ):
         path.unlink(missing_ok=True)
+    cache = get_cache(book.jupyter_cache)
+    with contextlib.suppress(KeyError):  # it was never executed
+        cache.remove_cache(cache.match_cache_notebook(chapter.notebook).pk)
 
 
 def _publish(book: Book, chapter: Chapter, outputs: NotebookNode, record: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(StillWidgets)
     app.connect("html-page-context", _scripts, priority=900)
     app.connect("html-page-context", _buttons, priority=900)
+    app.connect("build-finished", remove_former_pages)
     app.connect("build-finished", _write_search_texts)
     app.connect("build-finished", _write_notebooks)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -174,6 +175,23 @@ def _buttons(
             ],
         },
     )
+
+
+# -- pages that are no more ---------------------------------------------------------------------
+
+
+def remove_former_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Remove what an earlier build wrote for pages that the book no longer has."""
+    if exception or app.builder.format != "html":
+        return
+    html, present = Path(app.outdir), {*app.env.found_docs, "search"}
+    for path in html.rglob("*.html"):
+        name = path.relative_to(html).with_suffix("").as_posix()
+        if name not in present and not name.startswith("_"):
+            path.unlink()
+    for path in (html / "notebooks").glob("*.ipynb"):
+        if path.stem not in present:
+            path.unlink()
 
 
 # -- notebooks ----------------------------------------------------------------------------------

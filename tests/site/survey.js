@@ -18,14 +18,15 @@
   const over = (top, bottom) =>
     [0, 1, 2].map((i) => top[i] * top[3] + bottom[i] * (1 - top[3])).concat(1);
 
+  const known = new Map();
   const background = (element) => {
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) {
-      const colour = parse(getComputedStyle(at).backgroundColor);
-      if (colour[3] > 0) layers.push(colour);
-      if (colour[3] === 1) break;
+    if (!element) return [255, 255, 255, 1];
+    if (!known.has(element)) {
+      const colour = parse(getComputedStyle(element).backgroundColor);
+      const opaque = colour[3] === 1;
+      known.set(element, opaque ? colour : over(colour, background(element.parentElement)));
     }
-    return layers.reduceRight((below, layer) => over(layer, below), [255, 255, 255, 1]);
+    return known.get(element);
   };
 
   const luminance = ([r, g, b]) => {
@@ -48,7 +49,8 @@
     while (walker.nextNode()) {
       const text = walker.currentNode.textContent.trim();
       const element = walker.currentNode.parentElement;
-      if (!text || !visible(element) || element.closest("script, style, svg, mjx-assistive-mml")) continue;
+      if (!text || element.closest("script, style, svg, mjx-assistive-mml")) continue;
+      if (!visible(element)) continue;
       const style = getComputedStyle(element);
       const behind = background(element);
       const ratio = contrast(over(parse(style.color), behind), behind);
@@ -87,6 +89,7 @@
   };
 
   window.survey = () => {
+    known.clear();
     const images = [...document.querySelectorAll("img")];
     const figures = images.filter((i) => i.src.endsWith(".svg") && i.closest(".cell_output"));
     const math = [...document.querySelectorAll(".math")];
@@ -104,6 +107,8 @@
       raw_math: math
         .filter((formula) => !formula.querySelector("mjx-container svg") || formula.querySelector("[data-mml-node=merror]"))
         .map((formula) => formula.textContent.slice(0, 80)),
+      code: document.querySelectorAll("div.cell_input div.highlight").length,
+      copied: document.querySelectorAll("div.cell_input button.copybtn").length,
       widgets: document.querySelectorAll(".gb-widget").length,
       headings: document.querySelectorAll("article h1").length,
     };

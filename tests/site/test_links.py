@@ -7,6 +7,7 @@ import pkgutil
 import re
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ from bs4 import BeautifulSoup
 
 import glassbox
 from press.export import Repository
+from press.site import remove_former_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -159,3 +161,17 @@ def test_the_reference_documents_every_public_function_and_class(html: Path) -> 
         public |= {f"{item.__module__}.{item.__name__}" for item in found if callable(item)}
     assert len(public) > 20
     assert public - documented == set()
+
+
+def test_a_page_that_the_book_no_longer_has_is_removed(tmp_path: Path) -> None:
+    for name in ("here.html", "gone.html", "part/gone.html", "_static/macros.html", "search.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    app: Any = SimpleNamespace(
+        builder=SimpleNamespace(format="html"),
+        outdir=str(tmp_path),
+        env=SimpleNamespace(found_docs={"here"}),
+    )
+    remove_former_pages(app, None)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")}
+    assert left == {"here.html", "_static/macros.html", "search.html"}

@@ -56,15 +56,24 @@ EVENTS = (
 
 
 class CancelFitException(Exception):
-    """Raised by a callback to end the fit: `after_cancel_fit`, `after_fit` and `cleanup` follow."""
+    """Raised by a callback to end the fit: `after_cancel_fit`, `after_fit` and `cleanup` follow.
+
+    The pass, the epoch and the batch that it interrupts get none of their closing events.
+    """
 
 
 class CancelEpochException(Exception):
-    """Raised by a callback to go on with the next epoch, after this one's `after_epoch`."""
+    """Raised by a callback to go on with the next epoch, after this one's `after_epoch`.
+
+    The pass and the batch that it interrupts get none of their closing events.
+    """
 
 
 class CancelBatchException(Exception):
-    """Raised by a callback to go on with the next batch, after this one's `after_batch`."""
+    """Raised by a callback to go on with the next batch, after this one's `after_batch`.
+
+    It belongs into an event of a batch; elsewhere there is none to cancel, and it ends the fit.
+    """
 
 
 class Callback:

@@ -178,8 +178,9 @@ class RunningStats:
     """Mean and variance of values that arrive in batches, which need not be kept.
 
     Three things are carried along: how many values there were, their mean, and the sum of
-    squared deviations from it [1]_. Two of these objects, filled from different parts of the
-    data, can be merged into what one object would have held [2]_.
+    squared deviations from it [1]_, which is infinite where a square overflows the type. Two of
+    these objects, filled from different parts of the data, can be merged into what one object
+    would have held [2]_.
 
     Examples
     --------

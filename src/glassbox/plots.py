@@ -26,7 +26,7 @@ COLORS = ["#3b82c4", "#d55e00", "#009e73", "#b565a7", "#a8820b", "#808080"]
 Neighbours differ in hue as seen with any common colour vision, and every line has its own dash.
 """
 
-_INK = "#757575"
+_INK = "#7a7a7a"
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))]
 
 

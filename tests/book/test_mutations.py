@@ -60,11 +60,11 @@ MUTATIONS = {
     "momentum that is damped": Mutation(
         "optim", '.mul_(group["momentum"]).add_(grad)',
         '.mul_(group["momentum"]).add_(grad, alpha=1 - group["momentum"])', "sgd",
-        "Our momentum takes the same steps as PyTorch's",
+        "Our SGD equals torch.optim.SGD at every step",
     ),
     "Adam without the correction of its averages": Mutation(
         "optim", 'average = state["average"] / (1 - beta1 ** state["step"])',
-        'average = state["average"]', "sgd", "Our Adam takes the same steps as PyTorch's",
+        'average = state["average"]', "sgd", "Our Adam equals torch.optim.Adam at every step",
     ),
     "a step along the gradient": Mutation(
         "optim", 'p.sub_(grad, alpha=group["lr"])', 'p.add_(grad, alpha=group["lr"])', "sgd",

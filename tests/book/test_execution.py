@@ -377,7 +377,9 @@ def test_an_interrupted_build_loses_no_finished_chapter(book, tmp_path, number):
     slow = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
     write(book, "book/through.md", page(slow))
     write(book, "book/_toc.yml", "root: index\nchapters:\n- file: direct\n- file: through\n")
+    # A test run that was started in the background ignores Ctrl-C, and hands that on.
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import press.__main__; from pathlib import Path; from press.execution import *;"
         "from tests_conditions import CONDITIONS;"
         f"execute(Book(Path({str(book.root)!r})), CONDITIONS, jobs=2)"

@@ -52,7 +52,7 @@ test: system lint book ## what every change must pass
 
 test-all: system lint book ## the long tier too: every mutation, many seeds
 	$(RUN) tests/library/mutation.py
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest --hypothesis-profile=long $(PYTEST_ARGS)
 
 bench: $(READY) ## one line for each figure, and _build/bench.json
 	@$(RUN) -m press bench

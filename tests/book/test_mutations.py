@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from press.execution import Book, read_chapters
+from press.execution import Book, current_conditions, execute, read_chapters
 from press.slicing import Outcome, cells_for, claims_in, run_cells
 
 ROOT = Path(__file__).parents[2]
@@ -149,20 +149,42 @@ def run_unchanged(chapter: str, cells: tuple[int, ...]) -> Outcome:
     return run_cells(chapter_of(chapter), cells, ROOT / "src", environment=ENVIRONMENT)
 
 
+def mutated(mutation: Mutation, folder: Path) -> Path:
+    """Return a copy of the sources in which the mutation is made."""
+    source = Path(shutil.copytree(ROOT / "src", folder / "src"))
+    file = source / "glassbox" / f"{mutation.module}.py"
+    text = file.read_text(encoding="utf-8")
+    assert mutation.old in text, "the library has changed: change the mutation with it"
+    file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+    return source
+
+
+def names_a_claim(message: str, chapter: str) -> bool:
+    return any(message.startswith(statement) for statement in claims_of(chapter))
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
 def test_a_claim_fails_when_the_library_is_broken(mutation, tmp_path):
     cells = slice_of(mutation)
     unchanged = run_unchanged(mutation.chapter, tuple(cells))
     assert unchanged.passed, unchanged.traceback
-    shutil.copytree(ROOT / "src", tmp_path / "src")
-    file = tmp_path / "src/glassbox" / f"{mutation.module}.py"
-    text = file.read_text(encoding="utf-8")
-    assert mutation.old in text, "the library has changed: change the mutation with it"
-    file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
-    outcome = run_cells(
-        chapter_of(mutation.chapter), cells, tmp_path / "src", environment=ENVIRONMENT
-    )
+    source = mutated(mutation, tmp_path)
+    outcome = run_cells(chapter_of(mutation.chapter), cells, source, environment=ENVIRONMENT)
     assert not outcome.passed, "no claim noticed"
     assert outcome.error == "ClaimError", outcome.traceback
     # An earlier claim of the same cells may have noticed first.
-    assert any(outcome.message.startswith(statement) for statement in claims_of(mutation.chapter))
+    assert names_a_claim(outcome.message, mutation.chapter)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
+def test_the_whole_chapter_fails_and_names_a_claim(mutation, tmp_path):
+    mutated(mutation, tmp_path)
+    shutil.copytree(ROOT / "book", tmp_path / "book")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    contents = f"format: jb-book\nroot: index\nchapters:\n- file: {mutation.chapter}\n"
+    (tmp_path / "book/_toc.yml").write_text(contents, encoding="utf-8")
+    (run,) = execute(Book(tmp_path), current_conditions(1), jobs=1, say=lambda line: None)
+    assert run.failed, "no claim noticed"
+    assert run.record["error"] == "ClaimError", run.record["message"]
+    assert names_a_claim(run.record["message"], mutation.chapter)

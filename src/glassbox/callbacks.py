@@ -38,7 +38,7 @@ def accuracy(pred: Tensor, target: Tensor) -> Tensor:
             "pred and target must have shapes (n, classes) and (n,), but they have "
             f"{tuple(pred.shape)} and {tuple(target.shape)}."
         )
-    return (pred.argmax(1) == target).float().mean()
+    return (pred.argmax(1) == target).mean(dtype=torch.float32)
 
 
 class DevicePlacement(Callback):

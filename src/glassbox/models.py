@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import nn
+
+from glassbox.layers import conv_layer
 
 __all__ = ["simple_cnn"]
 
@@ -18,7 +20,8 @@ def simple_cnn(
     channels: Sequence[int] = (8, 16, 32, 32),
     num_classes: int = 10,
     *,
-    batch_norm: bool = True,
+    norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+    activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
     """Return a small image classifier: stride-2 convolutions, a global mean, a linear layer.
 
@@ -32,8 +35,13 @@ def simple_cnn(
         Output channels of each convolution, each of which halves height and width.
     num_classes : int
         Width of the output, of shape (n, num_classes).
-    batch_norm : bool
-        Normalise after each ReLU, in place of the convolution's bias.
+    norm, activation : callable
+        As in `glassbox.layers.conv_layer`; None for `norm` normalises nothing.
+
+    Returns
+    -------
+    nn.Sequential
+        One `conv_layer` for each of `channels`, then pooling, flattening and the linear layer.
 
     Raises
     ------
@@ -50,15 +58,10 @@ def simple_cnn(
             "in_channels, channels and num_classes must be whole numbers of at least 1, but they "
             f"are {in_channels}, {tuple(channels)} and {num_classes}."
         )
-    layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(pairwise(widths)):
-        kernel = 5 if i == 0 else 3
-        layers += [
-            nn.Conv2d(n_in, n_out, kernel, stride=2, padding=kernel // 2, bias=not batch_norm),
-            nn.ReLU(),
-        ]
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(n_out))
+    layers = [
+        conv_layer(n_in, n_out, 3 if i else 5, norm=norm, activation=activation)
+        for i, (n_in, n_out) in enumerate(pairwise(widths))
+    ]
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], num_classes)
     )

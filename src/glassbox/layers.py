@@ -51,6 +51,7 @@ class GeneralReLU(nn.Module):
         return x if self.max_value is None else x.clamp_max(self.max_value)
 
     def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
         return f"leak={self.leak:g}, sub={self.sub:g}, max_value={self.max_value}"
 
 

@@ -30,6 +30,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from press.claims import CLAIM_MIME, LESSON_ID
+from press.folding import fold_claims
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -240,12 +241,13 @@ class FillGenerated(SphinxPostTransform):
         facts = [
             ("Data profile", _distinct(records, "profile")),
             ("Device", _distinct(records, "device")),
-            ("Its name", _distinct(records, "device_name")),
             ("Threads per chapter", _distinct(records, "threads")),
             ("Commit", _distinct(records, "commit")),
             ("Last chapter finished", max(str(r.get("finished") or _UNKNOWN) for r in records)),
             ("All chapters together", f"{seconds:,.1f} s of execution"),
         ]
+        if any(record.get("device_name") for record in records):
+            facts.insert(2, ("Its name", _distinct(records, "device_name")))
         yield _heading("The build")
         yield _text_table(["What", "Value"], facts, [40, 60])
         yield _heading("Chapters")
@@ -456,6 +458,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("reported", ReportedRole())
     app.add_post_transform(FillGenerated)
     app.connect("config-inited", _quiet)
+    app.connect("doctree-read", fold_claims)
     app.connect("env-get-outdated", _outdated)
     app.connect("source-read", _remember)
     app.connect("env-purge-doc", _forget)

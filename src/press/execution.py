@@ -179,9 +179,14 @@ def read_chapters(book: Book) -> list[Chapter]:
     FileNotFoundError
         When there is no table of contents, or when it names a page that is not there.
     ValueError
-        When two chapters in different folders have the same file name.
+        When a cell's options cannot be read, or two chapters in different folders have the same
+        file name.
     """
-    from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
+    from myst_nb.core.read import (
+        MystMetadataParsingError,
+        is_myst_markdown_notebook,
+        read_myst_markdown_notebook,
+    )
     from myst_parser.config.main import MdParserConfig
 
     toc = book.pages / "_toc.yml"
@@ -201,9 +206,15 @@ def read_chapters(book: Book) -> list[Chapter]:
         text = path.read_text(encoding="utf-8")
         if not is_myst_markdown_notebook(text):
             continue
-        notebook = read_myst_markdown_notebook(
-            text, config=config, add_source_map=True, path=str(path)
-        )
+        try:
+            notebook = read_myst_markdown_notebook(
+                text, config=config, add_source_map=True, path=str(path)
+            )
+        except MystMetadataParsingError as error:
+            place = str(error).partition(" could not be read")[0]
+            raise ValueError(
+                f"{path}: the options of {place.lower()} are not valid YAML."
+            ) from error
         if "kernelspec" in notebook.metadata and any(
             cell.cell_type == "code" for cell in notebook.cells
         ):

@@ -435,3 +435,12 @@ def test_a_page_that_is_listed_but_missing_is_named(book):
     write(book, "book/_toc.yml", "root: index\nchapters:\n- file: absent\n")
     with pytest.raises(FileNotFoundError, match="absent"):
         read_chapters(book)
+
+
+def test_options_of_a_cell_that_are_not_yaml_are_named_with_their_place(book):
+    front = "---\nfile_format: mystnb\nkernelspec: {name: python3, display_name: Python 3}\n---\n"
+    cell = "```{code-cell} python\n---\ntags: [hide\n---\nx = 1\n```\n"
+    write(book, "book/opening.md", f"{front}\n# A title\n\n{cell}")
+    write(book, "book/_toc.yml", "root: opening\n")
+    with pytest.raises(ValueError, match=r"opening\.md: the options of code cell 1 at line \d+"):
+        read_chapters(book)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from press.execution import Book, Chapter, read_chapters
+from press.folding import split_cell
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = read_chapters(Book(ROOT))
@@ -107,6 +108,18 @@ def test_it_runs_on_every_device(chapter):
     code = "\n".join(code_of(chapter))
     assert ".cuda(" not in code
     assert "TODO" not in code + prose_of(chapter)
+
+
+def test_its_code_fits_the_page(chapter):
+    shown = [
+        line
+        for cell in chapter.notebook.cells
+        if cell.cell_type == "code" and "hide-input" not in cell.metadata.get("tags", [])
+        for folded, piece in split_cell(cell.source)
+        if not folded
+        for line in piece.splitlines()
+    ]
+    assert [line for line in shown if len(line) > 96] == []
 
 
 def test_its_first_cells_set_the_style(chapter):

@@ -13,7 +13,11 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATA = os.environ.get("GLASSBOX_FULL_DATA")
-LESSON_RESULTS = ["L10-var", "L4-sim", "L4-lin", "L4-net", "L6-sgd"]
+LESSON_RESULTS = [
+    *("L10-var", "L4-sim", "L4-lin", "L4-net", "L6-sgd", "L10-cnn", "L10-hooks", "L10-kaiming"),
+    *("L10-grelu", "L10-dead", "L10-sched", "L10-lsuv", "L10-nobn", "L10-bn", "L10-bnsched"),
+    *("L10-ln", "L10-in", "L10-bs2", "L10-rbn", "L10-one", "L4-res"),
+]
 
 pytestmark = pytest.mark.skipif(not DATA, reason="GLASSBOX_FULL_DATA names no folder of data")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -137,10 +137,14 @@ class Learner:
         `loss_func(pred, targets)` returns a tensor of rank 0.
     opt_func : callable
         `opt_func(params, lr=lr)` returns an optimizer; called once, at the first fit.
-    lr : float
-        The learning rate of a `fit` that names none.
+    lr : float, or sequence of float
+        The learning rate of a `fit` that names none; a sequence has one for each group.
     callbacks : iterable of Callback
         They take part in every fit.
+    splitter : callable, optional
+        `splitter(model)` returns lists of parameters, each of which becomes a group of the
+        optimizer with a rate of its own; together they must hold every trainable parameter. When
+        left out, there is one group.
 
     Attributes
     ----------
@@ -175,8 +179,9 @@ class Learner:
         dls: DataLoaders,
         loss_func: Callable[[Any, Any], Tensor],
         opt_func: Callable[..., Any] = SGD,
-        lr: float = 1e-2,
+        lr: float | Sequence[float] = 1e-2,
         callbacks: Iterable[Callback] = (),
+        splitter: Callable[[nn.Module], Iterable[Iterable[Tensor]]] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be an nn.Module, but it is a {type(model).__name__}.")
@@ -184,7 +189,7 @@ class Learner:
             raise TypeError(f"dls must be a DataLoaders, but it is a {type(dls).__name__}.")
         _check_lr(lr)
         self.model, self.dls, self.loss_func, self.opt_func = model, dls, loss_func, opt_func
-        self.lr = lr
+        self.lr, self.splitter = lr, splitter
         self.opt = None
         self.callbacks: list[Callback] = []
         self.n_epochs = self.epoch = self.iteration = 0
@@ -194,7 +199,11 @@ class Learner:
             self.add_callback(callback)
 
     def fit(
-        self, n_epochs: int, lr: float | None = None, callbacks: Iterable[Callback] = ()
+        self,
+        n_epochs: int,
+        lr: float | Sequence[float] | None = None,
+        callbacks: Iterable[Callback] = (),
+        start_epoch: int = 0,
     ) -> None:
         """Train for a number of epochs, each followed by a pass over the validation set.
 
@@ -202,11 +211,14 @@ class Learner:
         ----------
         n_epochs : int
             At least 1.
-        lr : float, optional
-            The learning rate; when left out, that of the learner at the first fit, and what the
-            optimizer has at later ones.
+        lr : float, or sequence of float, optional
+            The learning rate, or one for each parameter group; when left out, that of the learner
+            at the first fit, and what the optimizer has at later ones.
         callbacks : iterable of Callback
             They take part in this fit only.
+        start_epoch : int
+            The epoch to begin with, from 0 to below `n_epochs`: a fit that was interrupted after
+            two of five epochs goes on with `fit(5, start_epoch=2)`.
 
         Raises
         ------
@@ -219,17 +231,22 @@ class Learner:
             raise ValueError(
                 f"n_epochs must be a whole number of at least 1, but it is {n_epochs!r}."
             )
+        if type(start_epoch) is not int or not 0 <= start_epoch < n_epochs:
+            raise ValueError(
+                f"start_epoch must be a whole number from 0 to {n_epochs - 1}, "
+                f"but it is {start_epoch!r}."
+            )
         if lr is not None:
             _check_lr(lr)
         with self._temporary(callbacks), ExitStack() as stack:
-            self._prepare_optimizer(lr)
-            self.n_epochs = n_epochs
+            self.prepare_optimizer(lr)
+            self.n_epochs, self._start_epoch = n_epochs, start_epoch
             for callback in reversed(self.callbacks):  # what goes on the stack first, leaves last
                 stack.callback(callback, "cleanup")
             self._run("fit", self._all_epochs, CancelFitException)
 
     def _all_epochs(self) -> None:
-        for epoch in range(self.n_epochs):
+        for epoch in range(self._start_epoch, self.n_epochs):
             self.epoch = epoch
             self._run("epoch", self._one_epoch, CancelEpochException)
 
@@ -354,13 +371,46 @@ class Learner:
             for callback in added:
                 self.remove_callback(callback)
 
-    def _prepare_optimizer(self, lr: float | None) -> None:
+    def prepare_optimizer(self, lr: float | Sequence[float] | None = None) -> None:
+        """Make the optimizer, unless there is one, and set its rates. `fit` begins with it.
+
+        Parameters
+        ----------
+        lr : float, or sequence of float, optional
+            As in `fit`.
+
+        Raises
+        ------
+        ValueError
+            If a sequence of rates does not have one for each parameter group, or the groups of the
+            splitter leave out a trainable parameter.
+        """
         if self.opt is None:
-            params = [p for p in self.model.parameters() if p.requires_grad]
-            self.opt = self.opt_func(params, lr=self.lr if lr is None else lr)
+            groups = self._split()
+            rates = _rates(self.lr if lr is None else lr, len(groups))
+            params = [{"params": ps, "lr": r} for ps, r in zip(groups, rates, strict=True)]
+            self.opt = self.opt_func(params if self.splitter else groups[0], lr=rates[-1])
         elif lr is not None:
-            for group in self.opt.param_groups:
-                group["lr"] = lr
+            rates = _rates(lr, len(self.opt.param_groups))
+            for group, rate in zip(self.opt.param_groups, rates, strict=True):
+                group["lr"] = rate
+
+    def _split(self) -> list[list[Tensor]]:
+        if self.splitter is None:
+            return [[p for p in self.model.parameters() if p.requires_grad]]
+        groups = [[p for p in group if p.requires_grad] for group in self.splitter(self.model)]
+        inside = {id(p) for group in groups for p in group}
+        missing = [
+            name
+            for name, p in self.model.named_parameters()
+            if p.requires_grad and id(p) not in inside
+        ]
+        if missing:
+            raise ValueError(
+                "splitter must put every trainable parameter into a group, "
+                f"but it leaves out {', '.join(missing)}."
+            )
+        return groups
 
     @contextmanager
     def _explain(self, sentence: str, **tensors: Any) -> Iterator[None]:
@@ -384,6 +434,17 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
-def _check_lr(lr: float) -> None:
-    if not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
-        raise ValueError(f"lr must be a positive number, but it is {lr!r}.")
+def _rates(lr: float | Sequence[float], n_groups: int) -> list[float]:
+    rates = [lr] * n_groups if isinstance(lr, (int, float)) else list(lr)
+    if len(rates) != n_groups:
+        raise ValueError(
+            f"lr must hold one rate for each of the {n_groups} parameter groups, "
+            f"but it holds {len(rates)}."
+        )
+    return rates
+
+
+def _check_lr(lr: float | Sequence[float]) -> None:
+    for rate in lr if isinstance(lr, (list, tuple)) else [lr]:
+        if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+            raise ValueError(f"lr must be a positive number, but it is {rate!r}.")

@@ -101,6 +101,58 @@ class Optimizer:
             for p in group["params"]:
                 p.grad = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on besides the parameters, as `torch.optim` does.
+
+        Returns
+        -------
+        dict
+            "state": what is kept of each parameter, by its number; "param_groups": the options of
+            each group, with the numbers of its parameters. It holds the tensors themselves, no
+            copies: to keep them as they are now, copy or save them.
+        """
+        number = {p: i for i, p in enumerate(self._params())}
+        groups = [{**g, "params": [number[p] for p in g["params"]]} for g in self.param_groups]
+        return {"state": {number[p]: s for p, s in self.state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned; its tensors are copied.
+
+        Parameters
+        ----------
+        state_dict : dict
+            Of an optimizer with as many groups, and as many parameters in each.
+
+        Raises
+        ------
+        ValueError
+            If the groups differ, or an option is out of range; nothing has changed then.
+        """
+        saved = state_dict["param_groups"]
+        theirs = [len(group["params"]) for group in saved]
+        ours = [len(group["params"]) for group in self.param_groups]
+        if theirs != ours:
+            raise ValueError(
+                f"state_dict must have groups of {ours} parameters, but it has groups of {theirs}."
+            )
+        for group in saved:
+            self.check_options(group)
+        for group, options in zip(self.param_groups, saved, strict=True):
+            group.update({k: v for k, v in options.items() if k != "params"})
+        params = self._params()
+        self.state = {
+            params[i]: {k: _copy_like(v, params[i]) for k, v in state.items()}
+            for i, state in state_dict["state"].items()
+        }
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+
+def _copy_like(value: Any, p: Tensor) -> Any:
+    """Return a state's value, a tensor as a copy on the device of its parameter."""
+    return value.to(p.device, copy=True) if isinstance(value, Tensor) else value
+
 
 class SGD(Optimizer):
     """Stochastic gradient descent: step against the gradient, or against its running sum.

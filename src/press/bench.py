@@ -4,6 +4,9 @@ Each figure is one line on the terminal and one entry of ``_build/bench.json``:
 
 ``learner_overhead``
     an epoch of the `Learner` with metrics, recorder and progress, over the same epoch written bare;
+``telemetry_overhead``
+    an epoch of the `Learner` with `ActivationStats` on every convolution of `simple_cnn` (means,
+    deviations, histograms of 40 bins), over the same epoch without;
 ``parallel_speedup``
     executing all chapters one after another with all threads, over executing them in parallel;
 ``rebuild_seconds``, ``prose_rebuild_seconds``
@@ -61,7 +64,7 @@ def bench(book: Book) -> int:
     """
     results: dict[str, dict[str, float | str]] = {}
     try:
-        for measure in (learner_overhead, rebuilds, parallel_speedup):
+        for measure in (learner_overhead, telemetry_overhead, rebuilds, parallel_speedup):
             for figure in measure(book):
                 value = round(figure.value, 3)
                 print(f"{figure.name:<24} {value:>8} {figure.unit:<8} {figure.note}", flush=True)
@@ -114,18 +117,52 @@ def learner_overhead(book: Book) -> Iterator[Figure]:
     with tempfile.TemporaryFile("w") as sink:
         stderr, sys.stderr = sys.stderr, _Terminal(sink)
         try:
-            times = []
-            for number in range(ROUNDS):
-                # Whichever comes second finds another machine: the two take turns at it.
-                loops = [bare, lambda: learner.fit(1)][:: -1 if number % 2 else 1]
-                seconds = [_seconds(loop, device) for loop in loops]
-                times.append(seconds[:: -1 if number % 2 else 1])
+            plain, full = _in_turns(bare, lambda: learner.fit(1), device)
         finally:
             sys.stderr = stderr
-    # The first round pays for what is set up once.
-    plain, full = (statistics.median(column) for column in zip(*times[1:], strict=True))
     note = f"{full:.3f} s against {plain:.3f} s for an epoch of {ITEMS:,} images on {device}"
     yield Figure("learner_overhead", full / plain, "ratio", note)
+
+
+def telemetry_overhead(book: Book) -> Iterator[Figure]:
+    """Time epochs of the Learner without and with full telemetry in turn, in one process."""
+    from glassbox.data import DataLoaders, default_device
+    from glassbox.hooks import ActivationStats
+    from glassbox.learner import Callback, Learner
+    from glassbox.models import simple_cnn
+    from glassbox.optim import SGD
+
+    device = default_device()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(ITEMS, 1, 28, 28, generator=generator)
+    y = torch.randint(10, (ITEMS,), generator=generator)
+    first = simple_cnn().state_dict()
+
+    def learner(callbacks: list[Callback]) -> Learner:
+        model = simple_cnn().to(device)
+        model.load_state_dict(first)
+        loaders = DataLoaders.from_tensors((x, y), None, batch_size=BATCH_SIZE, device=device)
+        return Learner(model, loaders, F.cross_entropy, SGD, LR, callbacks)
+
+    without, with_stats = learner([]), learner([ActivationStats(bins=40)])
+    plain, full = _in_turns(lambda: without.fit(1), lambda: with_stats.fit(1), device)
+    note = f"{full:.3f} s against {plain:.3f} s for an epoch of {ITEMS:,} images on {device}"
+    yield Figure("telemetry_overhead", full / plain, "ratio", note)
+
+
+def _in_turns(
+    first: Callable[[], None], second: Callable[[], None], device: torch.device
+) -> tuple[float, float]:
+    """Return the median seconds of two loops that take turns."""
+    times = []
+    for number in range(ROUNDS):
+        # Whichever comes second finds another machine: the two take turns at it.
+        loops = [first, second][:: -1 if number % 2 else 1]
+        seconds = [_seconds(loop, device) for loop in loops]
+        times.append(seconds[:: -1 if number % 2 else 1])
+    # The first round pays for what is set up once.
+    one, other = (statistics.median(column) for column in zip(*times[1:], strict=True))
+    return one, other
 
 
 class _Terminal:

@@ -17,6 +17,7 @@ Public names: `cells_for`, `claims_in`, `run_cells`, `Outcome`.
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import os
 import re
@@ -37,6 +38,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_BUILTINS = frozenset(dir(builtins))  # no call changes them, whatever it is handed
 # Calls that leave their arguments as they are.
 _PURE_FUNCTIONS = _words(
     """
@@ -161,7 +163,12 @@ def cells_for(notebook: NotebookNode, cell_index: int) -> list[int]:
         bound = cells[index].binds - cells[index].uses
         return {f"{n}@{index}" if n in bound else versions[index].get(n, n) for n in names}
 
-    apart = imports.keys() | functions.keys() | set().union(*(c.figures for c in cells.values()))
+    builtin = _BUILTINS.difference(*(cell.binds for cell in cells.values()))
+    for cell in cells.values():
+        cell.spreads -= builtin
+        cell.touches -= builtin
+    figures = set().union(*(cell.figures for cell in cells.values()))
+    apart = imports.keys() | functions.keys() | figures | builtin
     holds = [objects(link - apart, i) for i, cell in cells.items() for link in cell.holds]
     computed = [objects(link - apart, i) for i, cell in cells.items() for link in cell.computed]
     held, reached = _groups(holds), _groups([*holds, *computed])
@@ -362,7 +369,8 @@ class _Reader(ast.NodeVisitor):
         arguments = {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
         declared = {name for n in ast.walk(node) if isinstance(n, ast.Global) for name in n.names}
         local = (inner.binds | arguments) - declared
-        groups = _groups(link - self.imports.keys() for link in [*inner.holds, *inner.computed])
+        known = self.imports.keys() | (_BUILTINS - local)
+        groups = _groups(link - known for link in [*inner.holds, *inner.computed])
         changed = set().union(
             declared,
             inner.draws_on,

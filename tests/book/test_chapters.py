@@ -27,7 +27,10 @@ def code_of(chapter: Chapter) -> list[str]:
 
 def test_all_chapters_are_here():
     names = [chapter.name for chapter in CHAPTERS]
-    assert names == ["callbacks", "variance", "softmax", "sgd", "neural-net"]
+    assert names == [
+        *("callbacks", "variance", "softmax", "sgd", "neural-net", "training", "convolutions"),
+        *("telemetry", "normalization", "transfer", "heatmaps"),
+    ]
 
 
 def test_it_opens_with_a_question_and_what_the_reader_will_be_able_to_do(chapter):

@@ -6,6 +6,7 @@ first, or a claim that always fails would pass for one that caught something.
 """
 
 import shutil
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -25,105 +26,15 @@ class Mutation(NamedTuple):
     new: str
     chapter: str
     claim: str
+    slow: bool = False
 
 
 MUTATIONS = {
-    "the sign of the cross-entropy": Mutation(
-        "losses", "return -log_probs[rows, targets]", "return log_probs[rows, targets]",
-        "softmax", "cross_entropy equals torch's function and class",
-    ),
-    "the sign of the negative log likelihood": Mutation(
-        "losses", "return -log_probs[rows, targets]", "return log_probs[rows, targets]",
-        "softmax", "nll_loss equals torch's, value and gradient",
-    ),
-    "log-softmax along the wrong dimension": Mutation(
-        "losses", "return shifted - shifted.exp().sum(dim, keepdim=True).log()",
-        "return shifted - shifted.exp().sum(0, keepdim=True).log()",
-        "softmax", "softmax, log_softmax and logsumexp equal torch's",
-    ),
-    "softmax without its denominator": Mutation(
-        "losses", "return exponentials / exponentials.sum(dim, keepdim=True)",
-        "return exponentials", "softmax", "With two classes, softmax is the sigmoid",
-    ),
-    "softmax without taking the maximum out": Mutation(
-        "losses", "exponentials = (x - _finite_max(x, dim)).exp()", "exponentials = x.exp()",
-        "softmax", "softmax, log_softmax and logsumexp equal torch's",
-    ),
-    "the sigmoid's other branch": Mutation(
-        "losses", "below / (1 + below))", "1 / (1 + below))", "softmax",
-        "sigmoid equals torch's, value and gradient, for small and for huge",
-    ),
-    "the mean squared error as a sum": Mutation(
-        "losses", "return ((pred - target) ** 2).mean()", "return ((pred - target) ** 2).sum()",
-        "neural-net", "Mean squared error: by hand, glassbox and torch agree",
-    ),
-    "momentum that is damped": Mutation(
-        "optim", '.mul_(group["momentum"]).add_(grad)',
-        '.mul_(group["momentum"]).add_(grad, alpha=1 - group["momentum"])', "sgd",
-        "Our SGD equals torch.optim.SGD at every step",
-    ),
-    "Adam without the correction of its averages": Mutation(
-        "optim", 'average = state["average"] / (1 - beta1 ** state["step"])',
-        'average = state["average"]', "sgd", "Our Adam equals torch.optim.Adam at every step",
-    ),
-    "a step along the gradient": Mutation(
-        "optim", 'p.sub_(grad, alpha=group["lr"])', 'p.add_(grad, alpha=group["lr"])', "sgd",
-        "A step moves the parameters against their gradient",
-    ),
-    "gradients that are not forgotten": Mutation(
-        "optim", "p.grad = None", "pass", "sgd",
-        "A step moves the parameters against their gradient",
-    ),
-    "weight decay of the wrong sign": Mutation(
-        "optim", 'grad = grad + group["weight_decay"] * p',
-        'grad = grad - group["weight_decay"] * p', "sgd",
-        "For SGD, weight decay is the gradient of a penalty",
-    ),
-    "Welford's merge without the distance of the means": Mutation(
-        "stats", "self._squares + other._squares + delta**2 * (self.count * (other.count / total))",
-        "self._squares + other._squares", "variance",
-        "Two summaries merged are the summary of everything",
-    ),
-    "Welford's merge with the means weighted equally": Mutation(
-        "stats", "self._mean + delta * (other.count / total)", "self._mean + delta / 2",
-        "variance", "Updated and merged in random splits, RunningStats equals",
-    ),
-    "the one-pass variance": Mutation(
-        "stats", "squares = _deviations(x, dim) ** 2",
-        "squares = x**2 - mean(x, dim, keepdim=dim is not None) ** 2", "variance",
-        "Two passes over the same values keep the variance to a thousandth",
-    ),
-    "ddof ignored": Mutation(
-        "stats", "    return count - ddof\n", "    return count\n", "variance",
-        "By default torch.var divides by n − 1",
-    ),
-    "correlation by mixed conventions": Mutation(
-        "stats", "r = (dx * dy).sum()", "r = (1 - 1 / x.numel()) * (dx * dy).sum()",
-        "variance", "With one convention a variable correlates perfectly with itself",
-    ),
-    "validation in training mode": Mutation(
-        "learner", "        self.training = False\n        self.model.eval()\n",
-        "        self.training = False\n", "neural-net",
-        "Training passes train with gradients, validation passes do neither",
-    ),
-    "gradients kept while validating": Mutation(
-        "learner", "        with torch.no_grad():\n            self._all_batches(self.dls.valid)\n",
-        "        self._all_batches(self.dls.valid)\n", "neural-net",
-        "Training passes train with gradients, validation passes do neither",
-    ),
-    "metrics that count every batch alike": Mutation(
-        "callbacks", "n = len(target)", "n = 1", "neural-net",
-        "Metrics weighs batches by their size",
-    ),
-    "shuffling that separates pairs": Mutation(
-        "data", "yield tuple(t[rows] for t in self.tensors)",
-        "yield (self.tensors[0][rows], *(t[i : i + self.batch_size] for t in self.tensors[1:]))",
-        "neural-net", "Shuffling keeps pairs together",
-    ),
-    "shuffling that is lost": Mutation(
-        "data", "if not self.shuffle:", "if True:", "sgd", "Each pass has an order of its own",
-    ),
-}  # fmt: skip
+    name: Mutation(**entry)
+    for name, entry in tomllib.loads(
+        (Path(__file__).parent / "mutations.toml").read_text(encoding="utf-8")
+    ).items()
+}
 
 
 @cache
@@ -163,7 +74,13 @@ def names_a_claim(message: str, chapter: str) -> bool:
     return any(message.startswith(statement) for statement in claims_of(chapter))
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        pytest.param(mutation, id=name, marks=[pytest.mark.long] * mutation.slow)
+        for name, mutation in MUTATIONS.items()
+    ],
+)
 def test_a_claim_fails_when_the_library_is_broken(mutation, tmp_path):
     cells = slice_of(mutation)
     unchanged = run_unchanged(mutation.chapter, tuple(cells))

@@ -104,6 +104,21 @@ def test_a_function_that_changes_a_global_counts_where_it_is_called():
     assert kept(*cells) == [0, 1, 2, 4]
 
 
+def test_a_builtin_joins_nothing_together():
+    cells = (
+        "x = [1]",
+        "y = [2]",
+        "change(range, y)",
+        "z = list(map(f, range(3)))",
+        "print(x, range)",
+    )
+    assert kept(*cells) == [0, 4]
+
+
+def test_a_name_that_hides_a_builtin_is_a_name_like_others():
+    assert kept("map = [1]", "change(map)", "print(map)") == [0, 1, 2]
+
+
 def test_what_a_needed_function_reads_is_needed():
     assert kept("k = 3", "def f(x):\n    return k * x", "n = 1", "f(2)") == [0, 1, 3]
 

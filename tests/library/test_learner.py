@@ -284,6 +284,107 @@ def test_frozen_parameters_are_not_given_to_the_optimizer():
     assert [p is learner.model.weight for p in learner.opt.param_groups[0]["params"]] == [True]
 
 
+def bias_first(model):
+    return [[model.bias], [model.weight]]
+
+
+@pytest.mark.parametrize("opt_func", [SGD, torch.optim.SGD])
+def test_a_splitter_gives_each_group_a_rate_of_its_own(opt_func):
+    learner = make(opt_func=opt_func, splitter=bias_first)
+    weight, bias = (p.detach().clone() for p in (learner.model.weight, learner.model.bias))
+    rates = []
+
+    class Look(Callback):
+        def after_backward(self):
+            rates.append([group["lr"] for group in self.learn.opt.param_groups])
+            self.grads = [learner.model.bias.grad.clone(), learner.model.weight.grad.clone()]
+            raise CancelFitException if len(rates) == 2 else CancelBatchException
+
+    look = Look()
+    learner.fit(1, lr=[0.3, 0.01], callbacks=[look])
+    assert rates == [[0.3, 0.01]] * 2
+    learner.opt.step()
+    torch.testing.assert_close(learner.model.bias.detach(), bias - 0.3 * look.grads[0])
+    torch.testing.assert_close(learner.model.weight.detach(), weight - 0.01 * look.grads[1])
+
+
+def test_the_rates_of_a_later_fit():
+    learner = make(splitter=bias_first, lr=[0.3, 0.2])
+
+    def rates():
+        return [group["lr"] for group in learner.opt.param_groups]
+
+    learner.fit(1)
+    opt = learner.opt
+    assert rates() == [0.3, 0.2]
+    learner.fit(1, lr=(0.1, 0.05))
+    assert rates() == [0.1, 0.05]
+    learner.fit(1)
+    assert rates() == [0.1, 0.05]
+    learner.fit(1, lr=0.01)
+    assert rates() == [0.01, 0.01]
+    assert learner.opt is opt
+
+
+def test_the_last_rate_is_that_of_groups_that_are_added_later():
+    def remember(params, lr):
+        remember.lr = lr
+        return SGD(params, lr=lr)
+
+    make(splitter=bias_first, opt_func=remember).prepare_optimizer([0.3, 0.2])
+    assert remember.lr == 0.2
+
+
+def test_one_rate_in_a_sequence_without_a_splitter():
+    learner = make()
+    learner.fit(1, lr=[0.25])
+    assert learner.opt.param_groups[0]["lr"] == 0.25
+    assert len(learner.opt.param_groups) == 1
+
+
+def test_a_splitter_leaves_frozen_parameters_out_and_keeps_its_groups():
+    learner = make(splitter=bias_first)
+    learner.model.bias.requires_grad_(False)
+    learner.fit(1, lr=[0.1, 0.2])
+    groups = [group["params"] for group in learner.opt.param_groups]
+    assert groups[0] == []
+    assert groups[1][0] is learner.model.weight
+    assert learner.opt.param_groups[1]["lr"] == 0.2
+
+
+def test_the_optimizer_can_be_made_before_the_fit():
+    learner = make()
+    learner.prepare_optimizer()
+    opt = learner.opt
+    assert opt.param_groups[0]["lr"] == 0.1
+    learner.prepare_optimizer(0.2)
+    assert opt.param_groups[0]["lr"] == 0.2
+    learner.fit(1)
+    assert learner.opt is opt
+
+
+def test_a_fit_goes_on_from_a_later_epoch():
+    seen = []
+
+    class Look(Callback):
+        def before_epoch(self):
+            seen.append((self.learn.epoch, self.learn.n_epochs))
+
+    learner = make([Look()])
+    learner.fit(5, start_epoch=3)
+    assert seen == [(3, 5), (4, 5)]
+    learner.fit(1)
+    assert seen[2:] == [(0, 1)]
+
+
+def test_two_halves_of_a_fit_are_the_whole():
+    whole, halves = make(), make()
+    whole.fit(4)
+    halves.fit(2)
+    halves.fit(4, start_epoch=2)
+    assert torch.equal(whole.model.weight, halves.model.weight)
+
+
 def test_torchs_loaders_and_optimizers_work_too():
     dataset = TensorDataset(X, Y)
     dls = DataLoaders(
@@ -353,6 +454,36 @@ def learner_of(model, x=X, y=Y, loss=mse_loss):
         (lambda: make().fit(0), ValueError, "n_epochs must be.*at least 1.*0"),
         (lambda: make().fit(1.5), ValueError, "n_epochs must be.*1.5"),
         (lambda: make().fit(True), ValueError, "n_epochs must be.*True"),
+        (
+            lambda: make(splitter=bias_first).fit(1, lr=[0.1, -0.2]),
+            ValueError,
+            "^lr must be a positive number, but it is -0.2",
+        ),
+        (lambda: make(lr=(0.1, 0)), ValueError, "^lr must be a positive number, but it is 0"),
+        (
+            lambda: make(splitter=bias_first).fit(1, lr=[0.1, 0.2, 0.3]),
+            ValueError,
+            "^lr must hold one rate for each of the 2 parameter groups, but it holds 3.$",
+        ),
+        (lambda: make().fit(1, lr=[0.1, 0.2]), ValueError, "each of the 1 parameter groups"),
+        (
+            lambda: make(splitter=lambda model: [[model.bias]]).fit(1),
+            ValueError,
+            "^splitter must put every trainable parameter into a group, but it leaves out weight.$",
+        ),
+        (
+            lambda: make(splitter=lambda model: []).fit(1),
+            ValueError,
+            "^splitter must put .* leaves out weight, bias.$",
+        ),
+        (
+            lambda: make().fit(2, start_epoch=2),
+            ValueError,
+            "^start_epoch must be a whole number from 0 to 1, but it is 2.$",
+        ),
+        (lambda: make().fit(2, start_epoch=-1), ValueError, "start_epoch must be.*-1"),
+        (lambda: make().fit(2, start_epoch=0.5), ValueError, "start_epoch must be.*0.5"),
+        (lambda: make().fit(2, start_epoch=True), ValueError, "start_epoch must be.*True"),
         (lambda: make([Callback]), TypeError, "instances of Callback.*the class Callback"),
         (lambda: make([print]), TypeError, "instances of Callback.*print"),
         (

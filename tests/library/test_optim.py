@@ -1,5 +1,6 @@
 """`glassbox.optim` against `torch.optim`, step by step."""
 
+import copy
 import math
 
 import pytest
@@ -104,6 +105,99 @@ def test_zero_grad_forgets_the_gradients():
     assert w.grad is None
     opt.step()
     assert torch.equal(w, torch.ones(2))
+
+
+def two_groups(opt_class, **options):
+    params = [torch.tensor([1.0, 2.0], requires_grad=True), torch.ones(3, requires_grad=True)]
+    groups = [{"params": params[:1], "lr": 0.3}, {"params": params[1:]}]
+    return params, opt_class(groups, lr=0.1, **options)
+
+
+def step(params, opt):
+    opt.zero_grad()
+    sum((p**3).sum() for p in params).backward()
+    opt.step()
+
+
+@pytest.mark.parametrize("opt_class", [SGD, Adam])
+def test_an_optimizer_goes_on_from_a_saved_state_bit_for_bit(opt_class):
+    options = {"momentum": 0.9} if opt_class is SGD else {"betas": (0.5, 0.9)}
+    params, opt = two_groups(opt_class, **options)
+    step(params, opt)
+    opt.param_groups[1]["lr"] = 0.05
+    saved = copy.deepcopy(opt.state_dict())
+    others, other = two_groups(opt_class)
+    for p, q in zip(params, others, strict=True):
+        q.data.copy_(p.data)
+    other.load_state_dict(saved)
+    for _ in range(2):
+        step(params, opt)
+        step(others, other)
+    for p, q in zip(params, others, strict=True):
+        assert torch.equal(p, q)
+    assert [g["lr"] for g in other.param_groups] == [0.3, 0.05]
+    assert [g["params"][0] is q for g, q in zip(other.param_groups, others, strict=True)] == [
+        True,
+        True,
+    ]
+    kept = saved["state"][0]["velocity" if opt_class is SGD else "average"]
+    assert not torch.equal(kept, next(iter(opt.state.values())).popitem()[1]), "a copy was loaded"
+
+
+@pytest.mark.parametrize("opt_class", [SGD, Adam])
+def test_a_state_has_the_shape_of_torchs(opt_class):
+    options = {"momentum": 0.9} if opt_class is SGD else {}
+    theirs_class = getattr(torch.optim, opt_class.__name__)
+    (params, ours), (others, theirs) = (
+        two_groups(opt_class, **options),
+        two_groups(theirs_class, **options),
+    )
+    step(params, ours)
+    step(others, theirs)
+    ours, theirs = ours.state_dict(), theirs.state_dict()
+    assert set(ours) == set(theirs)
+    assert set(ours["state"]) == set(theirs["state"]) == {0, 1}
+    for our, their in zip(ours["param_groups"], theirs["param_groups"], strict=True):
+        assert our["params"] == their["params"]
+        assert all(their[name] == value for name, value in our.items())
+
+
+def test_a_loaded_state_is_a_copy_and_replaces_the_old_one():
+    params, opt = two_groups(SGD, momentum=0.9)
+    step(params, opt)
+    saved = opt.state_dict()
+    fresh = two_groups(SGD, momentum=0.9)[1].state_dict()
+    _, other = two_groups(SGD, momentum=0.9)
+    other.load_state_dict(saved)
+    ours, theirs = other.state_dict()["state"][1]["velocity"], saved["state"][1]["velocity"]
+    assert torch.equal(ours, theirs)
+    assert ours.data_ptr() != theirs.data_ptr()
+    opt.load_state_dict(fresh)
+    assert opt.state == {}
+
+
+def test_a_loaded_state_moves_to_the_parameters_device():
+    w = torch.ones(2, requires_grad=True)
+    opt = SGD([w], lr=0.1, momentum=0.9)
+    w.grad = torch.ones(2)
+    opt.step()
+    meta = SGD([torch.ones(2, device="meta", requires_grad=True)], lr=0.1)
+    meta.load_state_dict(opt.state_dict())
+    assert meta.state_dict()["state"][0]["velocity"].device.type == "meta"
+
+
+def test_a_state_of_other_groups_is_refused_and_changes_nothing():
+    _, opt = two_groups(SGD)
+    one = SGD([torch.ones(1, requires_grad=True)], lr=0.7)
+    words = r"^state_dict must have groups of \[1, 1\] parameters, but it has groups of \[1\]\.$"
+    with pytest.raises(ValueError, match=words):
+        opt.load_state_dict(one.state_dict())
+    saved = opt.state_dict()
+    saved["param_groups"][1]["momentum"] = 2
+    saved["param_groups"][0]["lr"] = 0.9
+    with pytest.raises(ValueError, match="momentum must be.*2"):
+        opt.load_state_dict(saved)
+    assert opt.param_groups[0]["lr"] == 0.3
 
 
 def test_the_gradient_itself_is_left_as_it_was():

@@ -1,0 +1,583 @@
+"""Heatmaps: where in a picture a network found what it says, and how to measure whether that is so.
+
+`mean_activation_map`, `cam`, `grad_cam`; `input_gradient`, `guided_backpropagation`,
+`smooth_gradient`, `saliency`; `occlusion`; `upsample`, `pointing_game`, `energy_inside`,
+`show_heatmaps`.
+
+All of them evaluate: batch norm and dropout behave as in use, every module's mode, the gradients
+and the hooks of the model are afterwards as they were. Results are where the model is.
+
+Built in the chapter *heatmaps*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+from glassbox.hooks import Hook, Hooks
+from glassbox.plots import show_images
+
+__all__ = [
+    "cam",
+    "energy_inside",
+    "grad_cam",
+    "guided_backpropagation",
+    "input_gradient",
+    "mean_activation_map",
+    "occlusion",
+    "pointing_game",
+    "saliency",
+    "show_heatmaps",
+    "smooth_gradient",
+    "upsample",
+]
+
+Target = int | Tensor | None
+
+
+def mean_activation_map(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
+    """Return the mean over the channels of what a layer puts out: where it is busy.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Called with `x`.
+    layer : nn.Module
+        A part of it that returns maps of shape (n, channels, h, w): its convolutional body, say.
+    x : Tensor, shape (n, channels, height, width)
+        Pictures, prepared as for training.
+
+    Returns
+    -------
+    Tensor, shape (n, h, w)
+
+    Raises
+    ------
+    ValueError
+        If `layer` is not part of the model, is not used or returns no maps, or `x` is no batch.
+
+    References
+    ----------
+    fast.ai 2019, lesson 6.
+    """
+    with torch.no_grad():
+        return _run(model, layer, _pictures(model, x))[0].mean(1)
+
+
+def cam(
+    model: nn.Module, layer: nn.Module, x: Tensor, target: Target = None, *, linear: nn.Linear
+) -> Tensor:
+    """Return class activation maps: channels weighted by what the last layer makes of them.
+
+    For a model that ends in the mean over each map and a linear layer. The mean of the map over its
+    places is the class's logit, less its bias.
+
+    Parameters
+    ----------
+    model, layer, x
+        As in `mean_activation_map`.
+    target : int or Tensor of shape (n,), optional
+        The class that is asked for; that which the model predicts for each picture when left out.
+    linear : nn.Linear
+        The last layer of the model.
+
+    Returns
+    -------
+    Tensor, shape (n, h, w)
+        Negative where the picture speaks against the class.
+
+    Raises
+    ------
+    ValueError
+        As in `mean_activation_map`; if a target is no class; or if the model does not end in a mean
+        and that linear layer, so that its maps would explain another model than this one.
+
+    References
+    ----------
+    Zhou, Khosla, Lapedriza, Oliva and Torralba 2016.
+    """
+    with torch.no_grad():
+        maps, logits = _run(model, layer, _pictures(model, x))
+        rows = _targets(target, logits)
+        if linear.in_features != maps.shape[1] or linear.out_features != logits.shape[1]:
+            raise ValueError(
+                f"linear must lead from the layer's {maps.shape[1]} channels to {logits.shape[1]} "
+                f"classes, but it leads from {linear.in_features} to {linear.out_features}."
+            )
+        if not torch.allclose(linear(maps.mean((2, 3))), logits, rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                "model must return linear(mean of the layer's maps), but it returns something "
+                "else: use grad_cam."
+            )
+        return torch.einsum("nchw,nc->nhw", maps, linear.weight[rows])
+
+
+def grad_cam(
+    model: nn.Module, layer: nn.Module, x: Tensor, target: Target = None, *, relu: bool = True
+) -> Tensor:
+    """Return channels weighted by the mean gradient of the class's logit with respect to them.
+
+    Parameters
+    ----------
+    model, layer, x, target
+        As in `cam`; what comes after the layer may be anything that has a gradient.
+    relu : bool
+        Whether to keep only what speaks for the class.
+
+    Returns
+    -------
+    Tensor, shape (n, h, w)
+
+    Raises
+    ------
+    ValueError
+        As in `mean_activation_map`, or if a target is no class.
+
+    References
+    ----------
+    Selvaraju et al. 2017.
+    """
+    with torch.enable_grad():
+        # The pictures require a gradient, for a model all of whose parameters are frozen.
+        maps, logits = _run(model, layer, _pictures(model, x).detach().requires_grad_())
+        (gradient,) = torch.autograd.grad(_score(logits, _targets(target, logits)), maps)
+    weights = gradient.mean((2, 3), keepdim=True)
+    heat = (weights * maps.detach()).sum(1)
+    return heat.clamp_min(0) if relu else heat
+
+
+def input_gradient(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
+    """Return the gradient of the class's logit with respect to the pixels, of the shape of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `x` is no batch of pictures, or a target is no class.
+
+    References
+    ----------
+    Simonyan, Vedaldi and Zisserman 2014.
+    """
+    with torch.enable_grad():
+        leaf = _pictures(model, x).detach().requires_grad_()
+        logits = _logits(model, leaf)
+        (gradient,) = torch.autograd.grad(_score(logits, _targets(target, logits)), leaf)
+    return gradient
+
+
+def guided_backpropagation(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
+    """Return `input_gradient` where each ReLU lets only positive gradients pass on the way back.
+
+    It looks sharp, and depends little on the class and on the later layers (see the chapter).
+
+    Raises
+    ------
+    ValueError
+        As in `input_gradient`, or if the model has no `nn.ReLU`.
+
+    References
+    ----------
+    Springenberg, Dosovitskiy, Brox and Riedmiller 2015; Adebayo et al. 2018.
+    """
+    rectifiers = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not rectifiers:
+        raise ValueError("model must have at least one nn.ReLU to guide through, but has none.")
+    with Hooks(rectifiers, _let_positive_gradients_pass):
+        return input_gradient(model, x, target)
+
+
+def _let_positive_gradients_pass(hook: Hook, module: nn.Module, inputs: Any, output: Any) -> None:
+    output.register_hook(lambda gradient: gradient.clamp_min(0))
+
+
+def smooth_gradient(
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    n_samples: int = 16,
+    noise: float = 0.1,
+    seed: int = 0,
+) -> Tensor:
+    """Return the mean of `input_gradient` over noisy copies of the pictures.
+
+    Parameters
+    ----------
+    model, x, target
+        As in `input_gradient`; the class is predicted for the picture without noise.
+    n_samples : int
+        How many copies, at least 1.
+    noise : float
+        Standard deviation of the noise, as a share of the picture's range.
+    seed : int
+        Of the noise, which is drawn on the CPU, so that it is the same on every device.
+
+    Raises
+    ------
+    ValueError
+        As in `input_gradient`, or if `n_samples` or `noise` is out of range.
+
+    References
+    ----------
+    Smilkov, Thorat, Kim, Viégas and Wattenberg 2017.
+    """
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, but it is {n_samples!r}.")
+    if noise < 0:
+        raise ValueError(f"noise must not be negative, but it is {noise!r}.")
+    x = _pictures(model, x).detach()
+    with torch.no_grad():
+        rows = _targets(target, _logits(model, x))
+    generator = torch.Generator().manual_seed(seed)
+    scale = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+    total = torch.zeros_like(x)
+    for _ in range(n_samples):
+        draws = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        total += input_gradient(model, x + scale * draws, rows)
+    return total / n_samples
+
+
+def saliency(gradient: Tensor) -> Tensor:
+    """Return a heatmap of shape (n, height, width): the largest size of a gradient over channels.
+
+    Raises
+    ------
+    ValueError
+        If `gradient` has not the shape (n, channels, height, width).
+    """
+    _check_rank("gradient", gradient, 4, "(n, channels, height, width)")
+    return gradient.abs().amax(1)
+
+
+def occlusion(
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    size: int = 8,
+    stride: int = 4,
+    fill: float | None = None,
+) -> Tensor:
+    """Return by how much the class's logit falls when a pixel is covered. Slow, and honest.
+
+    A square patch is laid on every place of a grid in turn, and the model asked again. A pixel's
+    value is the mean over the patches that cover it.
+
+    Parameters
+    ----------
+    model, x, target
+        As in `input_gradient`; the class is predicted for the picture without a patch.
+    size : int
+        Side of the patch in pixels.
+    stride : int
+        From one place to the next, 1 to `size`; the last place in a row ends at the edge.
+    fill : float, optional
+        The value of a covered pixel; the mean of the picture's channel when left out.
+
+    Returns
+    -------
+    Tensor, shape (n, height, width)
+        Negative where the class gains from being covered.
+
+    Raises
+    ------
+    ValueError
+        As in `input_gradient`, or if the patch does not fit or its places leave gaps.
+
+    References
+    ----------
+    Zeiler and Fergus 2014.
+    """
+    with torch.no_grad():
+        x = _pictures(model, x)
+        logits = _logits(model, x)
+        rows = _targets(target, logits)
+        before = logits.gather(1, rows[:, None])[:, 0]
+        height, width = x.shape[2:]
+        if not 1 <= size <= min(height, width):
+            raise ValueError(f"size must be from 1 to {min(height, width)}, but it is {size!r}.")
+        if not 1 <= stride <= size:
+            raise ValueError(f"stride must be from 1 to size, {size}, but it is {stride!r}.")
+        drops = torch.zeros(len(x), height, width, dtype=logits.dtype, device=logits.device)
+        covered = torch.zeros(height, width, dtype=logits.dtype, device=logits.device)
+        cover = x.mean((2, 3), keepdim=True) if fill is None else fill
+        for top in _places(height, size, stride):
+            for left in _places(width, size, stride):
+                patch = (..., slice(top, top + size), slice(left, left + size))
+                changed = x.clone()
+                changed[patch] = cover
+                after = _logits(model, changed).gather(1, rows[:, None])[:, 0]
+                drops[patch] += (before - after)[:, None, None]
+                covered[patch] += 1
+        return drops / covered
+
+
+def _places(length: int, size: int, stride: int) -> list[int]:
+    return sorted({*range(0, length - size, stride), length - size})
+
+
+def upsample(heatmaps: Tensor, size: int | tuple[int, int], first: float | None = None) -> Tensor:
+    """Bring heatmaps to the size of the pictures, in straight lines between the cells' middles.
+
+    Parameters
+    ----------
+    heatmaps : Tensor, shape (n, h, w)
+    size : int or pair of int
+        Height and width wanted.
+    first : float, optional
+        The pixel, counted from 0, in the middle of what the first cell of a row (and of a column)
+        sees. When left out, the cells are taken to tile the picture, as in
+        ``torch.nn.functional.interpolate(..., mode="bilinear")``. Stride-2 convolutions with an odd
+        kernel, padded by half of it, look at every second pixel from 0 on: ``first=0``.
+
+    Returns
+    -------
+    Tensor, shape (n, height, width)
+
+    Raises
+    ------
+    ValueError
+        If `heatmaps` has another rank, or `size` is below 1.
+    """
+    _check_rank("heatmaps", heatmaps, 3, "(n, height, width)")
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ValueError(f"size must be at least 1, but it is {size!r}.")
+    down = _between(heatmaps.shape[1], height, first).to(heatmaps)
+    across = _between(heatmaps.shape[2], width, first).to(heatmaps)
+    return down @ heatmaps @ across.T
+
+
+def _between(cells: int, pixels: int, first: float | None) -> Tensor:
+    """Return the weights of each cell for each pixel, shape (pixels, cells)."""
+    step = pixels / cells
+    start = (step - 1) / 2 if first is None else first
+    place = ((torch.arange(pixels) - start) / step).clamp(0, cells - 1)
+    return (1 - (place[:, None] - torch.arange(cells)).abs()).clamp_min(0)
+
+
+def pointing_game(heatmaps: Tensor, boxes: Tensor) -> Tensor:
+    """Return, for each picture, whether the hottest pixel lies in the box: 1 or 0.
+
+    Where several pixels are equally hot, it is the share of them that lie in the box; so a constant
+    map scores the box's share of the picture, which is chance.
+
+    Parameters
+    ----------
+    heatmaps : Tensor, shape (n, height, width)
+        At the size of the pictures (see `upsample`).
+    boxes : Tensor of int, shape (n, 4)
+        (top, left, bottom, right) in pixels, bottom and right excluded.
+
+    Returns
+    -------
+    Tensor, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or a box is empty or not within the map.
+
+    References
+    ----------
+    Zhang, Lin, Brandt, Shen and Sclaroff 2016.
+    """
+    inside = _inside(heatmaps, boxes)
+    peaks = (heatmaps == heatmaps.amax((1, 2), keepdim=True)).to(heatmaps.dtype)
+    return (peaks * inside).sum((1, 2)) / peaks.sum((1, 2))
+
+
+def energy_inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
+    """Return, for each picture, which share of the heat (of what is above 0) lies in the box.
+
+    A map that is nowhere above 0 says nothing, and scores as a constant one: the box's share of the
+    picture.
+
+    Parameters
+    ----------
+    heatmaps, boxes
+        As in `pointing_game`.
+
+    Returns
+    -------
+    Tensor, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        As in `pointing_game`.
+
+    References
+    ----------
+    Wang et al. 2020 (Score-CAM), who call it the energy-based pointing game.
+    """
+    inside = _inside(heatmaps, boxes)
+    heat = heatmaps.clamp_min(0)
+    heat = torch.where(heat.sum((1, 2), keepdim=True) > 0, heat, torch.ones_like(heat))
+    return (heat * inside).sum((1, 2)) / heat.sum((1, 2))
+
+
+def _inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
+    """Return 1 for each pixel of each map that is in the box, and else 0."""
+    _check_rank("heatmaps", heatmaps, 3, "(n, height, width)")
+    n, height, width = heatmaps.shape
+    if boxes.shape != (n, 4):
+        raise ValueError(
+            f"boxes must have shape ({n}, 4), one for each heatmap, but has {tuple(boxes.shape)}."
+        )
+    boxes = boxes.to(heatmaps.device)
+    top, left, bottom, right = (side[:, None, None] for side in boxes.unbind(1))
+    within = (top >= 0) & (top < bottom) & (bottom <= height)
+    if not bool((within & (left >= 0) & (left < right) & (right <= width)).all()):
+        raise ValueError(
+            f"boxes must be (top, left, bottom, right) within {height} × {width} pixels, as large "
+            "as the heatmaps (upsample them first), but one is empty or reaches beyond."
+        )
+    row = torch.arange(height, device=heatmaps.device)[:, None]
+    column = torch.arange(width, device=heatmaps.device)
+    inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
+    return inside.to(heatmaps.dtype)
+
+
+def show_heatmaps(
+    images: Tensor,
+    heatmaps: Tensor,
+    titles: Sequence[object] | None = None,
+    *,
+    boxes: Tensor | None = None,
+    ncols: int = 4,
+    size: float = 1.1,
+    alpha: float = 0.6,
+) -> Figure:
+    """Draw heatmaps over pictures, dark for cold and bright for hot, and return the figure.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, 3, height, width) or (n, 1, height, width)
+    heatmaps : Tensor, shape (n, h, w)
+        Stretched over the picture; each has the whole range of colours.
+    titles : sequence, optional
+        One for each picture.
+    boxes : Tensor of int, shape (n, 4), optional
+        Outlined; as in `pointing_game`.
+    ncols, size
+        As in `glassbox.plots.show_images`.
+    alpha : float
+        How much of the colour is the heatmap's, from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many heatmaps or boxes as pictures.
+    """
+    _check_rank("heatmaps", heatmaps, 3, "(n, height, width)")
+    for name, tensor in (("heatmaps", heatmaps), ("boxes", boxes)):
+        if tensor is not None and len(tensor) != len(images):
+            raise ValueError(
+                f"{name} must be {len(images)}, one for each picture, but are {len(tensor)}."
+            )
+    height, width = images.shape[-2:]
+    heat = upsample(heatmaps.detach().cpu().float(), (height, width))
+    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+    shares = (heat - low) / (high - low).clamp_min(torch.finfo(heat.dtype).tiny)
+    # Blended here, not by Matplotlib: where it merges layers, it applies their opacity twice.
+    colours = torch.from_numpy(mpl.colormaps["magma"](shares.numpy())[..., :3]).permute(0, 3, 1, 2)
+    pictures = images.detach().cpu().float().expand(-1, 3, -1, -1)
+    figure = show_images(pictures.lerp(colours.float(), alpha), titles, ncols=ncols, size=size)
+    if boxes is not None:
+        for ax, (top, left, bottom, right) in zip(figure.axes, boxes.tolist(), strict=False):
+            ax.add_patch(
+                Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec="w")
+            )
+    return figure
+
+
+def _pictures(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the pictures where the model is."""
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(
+            "x must be pictures of shape (n, channels, height, width), floating point, but it has "
+            f"shape {tuple(x.shape)} and type {x.dtype}; for one picture, write x[None]."
+        )
+    return x.to(next(model.parameters(), x).device)
+
+
+def _run(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the layer puts out, and the logits."""
+    if all(module is not layer for module in model.modules()):
+        kind = type(layer).__name__
+        raise ValueError(f"layer must be a module of the model, but this {kind} is not in it.")
+    outputs: list[Any] = []
+    with Hook(layer, lambda hook, module, inputs, output: outputs.append(output)):
+        logits = _logits(model, x)
+    if not outputs:
+        raise ValueError("layer must take part in model(x), but it was never called.")
+    maps = outputs[-1]
+    if not isinstance(maps, Tensor) or maps.ndim != 4:
+        raise ValueError(
+            "layer must return maps of shape (n, channels, height, width), but it returns "
+            f"{_what(maps)}."
+        )
+    return maps, logits
+
+
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    with _evaluating(model):
+        logits = model(x)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise ValueError(
+            f"model must return logits of shape (n, classes), but it returns {_what(logits)}."
+        )
+    return logits
+
+
+def _what(value: object) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluate within the block; afterwards every module has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _check_rank(name: str, tensor: Tensor, rank: int, shape: str) -> None:
+    if tensor.ndim != rank:
+        raise ValueError(f"{name} must have shape {shape}, but has {tuple(tensor.shape)}.")
+
+
+def _targets(target: Target, logits: Tensor) -> Tensor:
+    """Return a class for each row of the logits."""
+    n, classes = logits.shape
+    if target is None:
+        return logits.argmax(1)
+    rows = torch.as_tensor(target, device=logits.device)
+    whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
+    if not whole or rows.shape not in ((), (n,)):
+        raise ValueError(
+            f"target must be a class number or {n} of them, one for each picture, but it has shape "
+            f"{tuple(rows.shape)} and type {rows.dtype}."
+        )
+    if not bool(((rows >= 0) & (rows < classes)).all()):
+        worst = rows[(rows < 0) | (rows >= classes)].flatten()[0].item()
+        raise ValueError(f"target must be a class from 0 to {classes - 1}, but one is {worst}.")
+    return rows.long().expand(n)
+
+
+def _score(logits: Tensor, rows: Tensor) -> Tensor:
+    """Return the sum of each picture's logit: its gradient is that of each picture on its own."""
+    return logits.gather(1, rows[:, None]).sum()

@@ -1,0 +1,621 @@
+"""`glassbox.layers`: convolution against PyTorch, the arithmetic of shapes against experiment."""
+
+import html
+import re
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from glassbox.layers import (
+    Conv2d,
+    GeneralReLU,
+    Lambda,
+    conv2d,
+    conv_layer,
+    model_summary,
+    output_size,
+    receptive_field,
+)
+
+DTYPES = [torch.float32, torch.float64]
+CLOSE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-11}}
+
+
+def rand(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+# Sizes of outputs
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 5), st.integers(0, 4))
+def test_output_size_counts_the_places_where_the_kernel_fits(size, kernel, stride, padding):
+    padded = size + 2 * padding
+    assume(kernel <= padded)
+    places = [i for i in range(0, padded, stride) if i + kernel <= padded]
+    assert output_size(size, kernel, stride, padding) == len(places)
+
+
+def test_output_size_without_options_steps_by_one_and_adds_nothing():
+    assert output_size(10, 3) == 8
+    assert output_size(3, 3) == 1
+    assert output_size(3, 3, stride=7) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 1), "size must be a whole number of at least 1, but it is 0."),
+        ((5, 0), "kernel_size must be a whole number of at least 1, but it is 0."),
+        ((5, 3, 0), "stride must be a whole number of at least 1, but it is 0."),
+        ((5, 3, 1, -1), "padding must be a whole number of at least 0, but it is -1."),
+        ((5.0, 3), "size must be a whole number of at least 1, but it is 5.0."),
+        ((5, True), "kernel_size must be a whole number of at least 1, but it is True."),
+        (
+            (2, 5, 1, 1),
+            "kernel_size must be at most 4, the size of the input with its padding (2 + 2 · 1), "
+            "but it is 5.",
+        ),
+    ],
+)
+def test_output_size_refuses(arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        output_size(*arguments)
+
+
+# Convolution
+
+
+@st.composite
+def convolutions(draw):
+    """Draw (x, weight, bias), stride and padding that fit together, often of odd shapes."""
+    small = st.integers(1, 4)
+    dtype = draw(st.sampled_from(DTYPES))
+    n, c_in, c_out, kh, kw = (draw(small) for _ in range(5))
+    padding = draw(st.one_of(st.integers(0, 3), st.tuples(st.integers(0, 3), st.integers(0, 3))))
+    stride = draw(st.one_of(small, st.tuples(small, small)))
+    pad_y, pad_x = padding if isinstance(padding, tuple) else (padding, padding)
+    height = draw(st.integers(max(1, kh - 2 * pad_y), 9))
+    width = draw(st.integers(max(1, kw - 2 * pad_x), 9))
+    x, weight = rand(n, c_in, height, width, dtype=dtype), rand(c_out, c_in, kh, kw, dtype=dtype)
+    bias = rand(c_out, dtype=dtype, seed=1) if draw(st.booleans()) else None
+    return [x, weight, bias], stride, padding
+
+
+@settings(deadline=None)
+@given(convolutions())
+def test_conv2d_is_torchs_in_value_and_gradients(drawn):
+    tensors, stride, padding = drawn
+    results = []
+    for function in (conv2d, F.conv2d):
+        leaves = [None if t is None else t.clone().requires_grad_() for t in tensors]
+        y = function(*leaves, stride=stride, padding=padding)
+        loss = (y * torch.linspace(0.5, 1.5, y.numel(), dtype=y.dtype).view_as(y)).sum()
+        given_leaves = [t for t in leaves if t is not None]
+        results.append((y.detach(), *torch.autograd.grad(loss, given_leaves)))
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, **CLOSE[tensors[0].dtype])
+
+
+def test_conv2d_passes_the_numerical_check_of_its_gradient():
+    x, weight, bias = (rand(*s, dtype=torch.float64) for s in ((2, 2, 5, 4), (3, 2, 2, 3), (3,)))
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+    assert torch.autograd.gradcheck(lambda *t: conv2d(*t, stride=(2, 1), padding=(0, 1)), leaves)
+
+
+def test_conv2d_leaves_its_inputs_alone():
+    x, weight = rand(1, 1, 4, 4), rand(1, 1, 3, 3)
+    kept = x.clone(), weight.clone()
+    conv2d(x, weight, padding=1)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(weight, kept[1])
+
+
+def test_conv2d_of_an_empty_batch_is_empty():
+    assert conv2d(torch.zeros(0, 2, 5, 5), torch.zeros(3, 2, 3, 3)).shape == (0, 3, 3, 3)
+
+
+def test_conv2d_of_images_that_do_not_lie_in_order():
+    x, weight = rand(2, 5, 6, 3).permute(0, 3, 1, 2), rand(4, 3, 2, 2)
+    torch.testing.assert_close(conv2d(x, weight), F.conv2d(x, weight), **CLOSE[x.dtype])
+
+
+IMAGE, KERNEL = torch.zeros(2, 3, 4, 5), torch.zeros(6, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (
+            (torch.zeros(3, 4, 5), KERNEL),
+            {},
+            "x must have shape (n, channels, height, width), but it has shape (3, 4, 5).",
+        ),
+        (
+            (IMAGE, torch.zeros(3, 3)),
+            {},
+            "weight must have shape (out_channels, in_channels, kernel_height, kernel_width), none "
+            "of them 0, but it has shape (3, 3).",
+        ),
+        (
+            (IMAGE, torch.zeros(6, 3, 3, 0)),
+            {},
+            "weight must have shape (out_channels, in_channels, kernel_height, kernel_width), none "
+            "of them 0, but it has shape (6, 3, 3, 0).",
+        ),
+        (
+            (IMAGE, torch.zeros(6, 2, 3, 3)),
+            {},
+            "x must have 2 channels, as weight of shape (6, 2, 3, 3) expects, but it has 3.",
+        ),
+        (
+            (IMAGE, KERNEL, torch.zeros(3)),
+            {},
+            "bias must have shape (6,), one number for each output channel, but it has shape (3,).",
+        ),
+        (
+            (torch.zeros(1, 3, 2, 5), KERNEL),
+            {},
+            "x must be at least as large as the kernel, 3×3 pixels, but with its padding it is "
+            "2×5.",
+        ),
+        (
+            (torch.zeros(1, 3, 5, 1), torch.zeros(6, 3, 2, 4)),
+            {"padding": (0, 1)},
+            "x must be at least as large as the kernel, 2×4 pixels, but with its padding it is "
+            "5×3.",
+        ),
+        (
+            (IMAGE, KERNEL),
+            {"stride": 0},
+            "stride must be a whole number of at least 1, or a pair of them, but it is 0.",
+        ),
+        (
+            (IMAGE, KERNEL),
+            {"stride": (1, 0)},
+            "stride must be a whole number of at least 1, or a pair of them, but it is (1, 0).",
+        ),
+        (
+            (IMAGE, KERNEL),
+            {"stride": (1, 1, 1)},
+            "stride must be a whole number of at least 1, or a pair of them, but it is (1, 1, 1).",
+        ),
+        (
+            (IMAGE, KERNEL),
+            {"padding": -1},
+            "padding must be a whole number of at least 0, or a pair of them, but it is -1.",
+        ),
+        (
+            (IMAGE, KERNEL),
+            {"padding": True},
+            "padding must be a whole number of at least 0, or a pair of them, but it is True.",
+        ),
+        (
+            (IMAGE, KERNEL),
+            {"padding": 0.5},
+            "padding must be a whole number of at least 0, or a pair of them, but it is 0.5.",
+        ),
+    ],
+)
+def test_conv2d_refuses(arguments, options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        conv2d(*arguments, **options)
+
+
+def test_conv2d_wants_tensors():
+    with pytest.raises(TypeError, match="^x must be a tensor, but it is a list.$"):
+        conv2d([[0.0]], KERNEL)
+    with pytest.raises(TypeError, match="^weight must be a tensor, but it is a int.$"):
+        conv2d(IMAGE, 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kernel_size": (2, 3)},
+        {"stride": 2, "padding": 1},
+        {"stride": (2, 1), "padding": (0, 2)},
+        {"bias": False},
+    ],
+)
+def test_the_layer_starts_and_calculates_as_torchs(options):
+    torch.manual_seed(3)
+    ours = Conv2d(3, 5, **options)
+    torch.manual_seed(3)
+    theirs = nn.Conv2d(3, 5, **{"kernel_size": 3, **options})
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+    assert all(p.requires_grad for p in ours.parameters())
+    x = rand(2, 3, 7, 6)
+    torch.testing.assert_close(ours(x), theirs(x), **CLOSE[x.dtype])
+
+
+def test_the_layer_says_what_it_is():
+    expected = "Conv2d(3, 5, kernel_size=(3, 3), stride=(2, 2), padding=(0, 1), bias=%s)"
+    assert str(Conv2d(3, 5, stride=2, padding=(0, 1))) == expected % True
+    assert str(Conv2d(3, 5, stride=2, padding=(0, 1), bias=False)) == expected % False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ((0, 1), "in_channels"),
+        ((1, 0), "out_channels"),
+        ((1, 1, 0), "kernel_size"),
+        ((1, 1, 3, 0), "stride"),
+        ((1, 1, 3, 1, -1), "padding"),
+    ],
+)
+def test_the_layer_refuses_numbers_out_of_range(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least"):
+        Conv2d(*arguments)
+
+
+def test_the_smallest_layer_is_allowed():
+    assert Conv2d(1, 1, 1, 1, 0)(torch.ones(1, 1, 1, 1)).shape == (1, 1, 1, 1)
+
+
+# Lambda, GeneralReLU, conv_layer
+
+
+def test_lambda_is_a_function_as_a_layer():
+    layer = nn.Sequential(Lambda(lambda x: x.view(-1, 1, 28, 28)), nn.Flatten())
+    assert layer(torch.zeros(5, 784)).shape == (5, 784)
+    assert layer[0](torch.zeros(5, 784)).shape == (5, 1, 28, 28)
+    assert not list(layer.parameters())
+
+
+def test_lambda_shows_the_name_of_its_function():
+    assert str(Lambda(torch.sigmoid)) == "Lambda(sigmoid)"
+
+    class Nameless:
+        def __call__(self, x):
+            return x
+
+        def __repr__(self):
+            return "nameless"
+
+    assert str(Lambda(Nameless())) == "Lambda(nameless)"
+
+
+def test_lambda_wants_a_function():
+    with pytest.raises(TypeError, match="^func must be a function, but it is 3.$"):
+        Lambda(3)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.one_of(st.none(), st.floats(0, 2)))
+def test_general_relu_leaks_then_shifts_then_clamps(leak, sub, max_value):
+    x = torch.linspace(-3, 3, 25, dtype=torch.float64)
+    expected = torch.where(x > 0, x, leak * x) - sub
+    if max_value is not None:
+        expected = torch.minimum(expected, torch.tensor(max_value, dtype=x.dtype))
+    torch.testing.assert_close(GeneralReLU(leak, sub, max_value)(x), expected)
+
+
+def test_general_relu_is_a_relu_by_default():
+    x = torch.linspace(-3, 3, 25)
+    assert torch.equal(GeneralReLU()(x), F.relu(x))
+    assert str(GeneralReLU()) == "GeneralReLU(leak=0, sub=0, max_value=None)"
+    assert str(GeneralReLU(0.1, 0.4, 6)) == "GeneralReLU(leak=0.1, sub=0.4, max_value=6)"
+
+
+@pytest.mark.parametrize("leak", [0, 1])
+def test_general_relu_takes_both_ends_of_the_range(leak):
+    assert GeneralReLU(leak)(torch.tensor(-2.0)).item() == -2 * leak
+
+
+@pytest.mark.parametrize("leak", [-0.1, 1.1])
+def test_general_relu_refuses_a_leak_out_of_range(leak):
+    with pytest.raises(ValueError, match=f"^leak must lie between 0 and 1, but it is {leak}.$"):
+        GeneralReLU(leak)
+
+
+def test_general_relu_keeps_its_input():
+    x = torch.tensor([-1.0, 5.0])
+    GeneralReLU(0.1, 0.4, 2.0)(x)
+    assert x.tolist() == [-1, 5]
+
+
+def test_conv_layer_is_convolution_activation_norm():
+    layer = conv_layer(3, 6)
+    assert [type(m) for m in layer] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
+    assert (layer[0].kernel_size, layer[0].stride, layer[0].padding) == ((3, 3), (2, 2), (1, 1))
+    assert layer[0].bias is None
+    assert layer[2].num_features == 6
+    assert layer(torch.zeros(2, 3, 5, 8)).shape == (2, 6, 3, 4)
+
+
+def test_conv_layer_without_norm_has_a_bias():
+    layer = conv_layer(3, 6, 5, 1, norm=None, activation=lambda: GeneralReLU(0.1))
+    assert [type(m) for m in layer] == [nn.Conv2d, GeneralReLU]
+    assert (layer[0].kernel_size, layer[0].stride, layer[0].padding) == ((5, 5), (1, 1), (2, 2))
+    assert layer[0].bias is not None
+    assert layer(torch.zeros(2, 3, 5, 8)).shape == (2, 6, 5, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 1), "in_channels must be a whole number of at least 1, but it is 0."),
+        ((1, 0), "out_channels must be a whole number of at least 1, but it is 0."),
+        ((1, 1, 0), "kernel_size must be a whole number of at least 1, but it is 0."),
+        ((1, 1, 4), "kernel_size must be odd, but it is 4."),
+        ((1, 1, 3, 0), "stride must be a whole number of at least 1, but it is 0."),
+    ],
+)
+def test_conv_layer_refuses(arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        conv_layer(*arguments)
+
+
+def test_the_smallest_conv_layer_is_allowed():
+    assert conv_layer(1, 1, 1, 1, norm=None)(torch.ones(1, 1, 1, 1)).shape == (1, 1, 1, 1)
+
+
+# Receptive field
+
+
+@st.composite
+def stacks(draw):
+    """Draw a few layers of positive weights, so that no influence cancels."""
+    layers = []
+    for _ in range(draw(st.integers(1, 3))):
+        kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+        stride = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+        padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+        kind = draw(st.sampled_from(["ours", "theirs", "pool"]))
+        if kind == "pool":
+            layers.append(nn.AvgPool2d(kernel, stride, padding))
+        else:
+            make = Conv2d if kind == "ours" else nn.Conv2d
+            layers.append(make(1, 1, kernel, stride, padding))
+            nn.init.ones_(layers[-1].weight)
+        layers.append(nn.Identity())
+    return nn.Sequential(*layers)
+
+
+@settings(deadline=None)
+@given(stacks())
+def test_the_receptive_field_is_where_the_gradient_is(layers):
+    field = receptive_field(layers)
+    x = torch.zeros(1, 1, 60, 60, requires_grad=True)
+    y = layers(x)
+    row, column = y.shape[2] // 2, y.shape[3] // 2
+    y[0, 0, row, column].backward()
+    for axis, place in ((0, row), (1, column)):
+        seen = x.grad[0, 0].sum(1 - axis).nonzero()[:, 0].tolist()
+        first = place * field.stride[axis] - field.padding[axis]
+        assert [seen[0], seen[-1]] == [first, first + field.size[axis] - 1]
+
+
+def test_an_output_of_nothing_sees_one_pixel():
+    assert receptive_field([]) == ((1, 1), (1, 1), (0, 0))
+    assert receptive_field(nn.ReLU()) == ((1, 1), (1, 1), (0, 0))
+
+
+def test_one_layer_has_its_own_field():
+    assert receptive_field(nn.Conv2d(1, 1, (3, 5), (2, 4), (1, 2))) == ((3, 5), (2, 4), (1, 2))
+
+
+def test_pooling_steps_by_its_kernel_by_default():
+    assert receptive_field(nn.MaxPool2d(3)) == ((3, 3), (3, 3), (0, 0))
+
+
+def test_dilation_and_named_paddings_are_understood():
+    assert receptive_field(nn.Conv2d(1, 1, 3, dilation=(2, 4))).size == (5, 9)
+    assert receptive_field(nn.Conv2d(1, 1, 5, padding="same", dilation=(1, 2))).padding == (2, 4)
+    assert receptive_field(nn.Conv2d(1, 1, 5, padding="valid")).padding == (0, 0)
+
+
+def test_nested_sequences_count_as_their_parts():
+    flat = [*conv_layer(1, 4, 5), *conv_layer(4, 4)]
+    nested = nn.Sequential(conv_layer(1, 4, 5), nn.Sequential(conv_layer(4, 4)))
+    assert receptive_field(nested) == receptive_field(flat) == ((9, 9), (4, 4), (4, 4))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(2, 2), nn.Flatten(), nn.AdaptiveAvgPool2d(1)])
+def test_a_layer_that_sees_the_whole_image_has_no_field(layer):
+    message = (
+        f"layers must treat an image place by place, but {type(layer).__name__} may mix all of its "
+        "places; leave it out, and what follows it."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        receptive_field([nn.ReLU(), layer])
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.ConvTranspose2d(1, 1, 2), nn.ModuleList([nn.ReLU()]), nn.Conv1d(1, 1, 3)]
+)
+def test_other_layers_have_no_field(layer):
+    message = (
+        "layers must be convolutions, pooling and layers that treat each place by itself, one "
+        f"after the other, but one is a {type(layer).__name__}."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        receptive_field(layer)
+
+
+def test_a_branch_that_is_empty_is_no_chain_either():
+    class Shortcut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.way = nn.Sequential()
+
+        def forward(self, x):
+            return x + self.way(x)
+
+    with pytest.raises(ValueError, match="one is a Shortcut"):
+        receptive_field(Shortcut())
+    assert [row.name for row in model_summary(Shortcut(), torch.zeros(1, 2)).rows] == ["way"]
+
+
+def test_what_is_no_layer_has_no_field():
+    with pytest.raises(TypeError, match="^layers must hold layers, but one is a str.$"):
+        receptive_field(["conv"])
+
+
+# Summary
+
+
+class Odd(nn.Module):
+    """A model with a parameter of its own, one layer used twice, one never, and noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.mix = nn.Linear(3, 3)
+        self.drop = nn.Dropout(0.5)
+        self.spare = nn.Linear(7, 1)
+
+    def forward(self, x):
+        x = self.mix(self.mix(self.drop(x))) * self.scale
+        return x + torch.rand_like(x)
+
+
+def test_a_summary_lists_layers_in_the_order_of_use():
+    model = nn.Sequential(
+        Lambda(lambda x: x.view(-1, 1, 8, 6)),
+        conv_layer(1, 4, 5),
+        Conv2d(4, 2, (1, 3), bias=False),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    summary = model_summary(model, torch.zeros(10, 48))
+    assert [tuple(row) for row in summary.rows] == [
+        ("0", "Lambda", (10, 1, 8, 6), 0, 0),
+        ("1.0", "Conv2d", (10, 4, 4, 3), 100, 4 * 4 * 3 * 25),
+        ("1.1", "ReLU", (10, 4, 4, 3), 0, 0),
+        ("1.2", "BatchNorm2d", (10, 4, 4, 3), 8, 0),
+        ("2", "Conv2d", (10, 2, 4, 1), 24, 2 * 4 * 1 * 4 * 3),
+        ("3", "Flatten", (10, 8), 0, 0),
+        ("4", "Linear", (10, 3), 27, 24),
+    ]
+    assert summary.parameters == sum(p.numel() for p in model.parameters()) == 159
+    assert summary.multiply_adds == 1200 + 96 + 24
+
+
+def test_a_summary_counts_per_item_and_knows_groups_and_other_ranks():
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(2), nn.Conv1d(6, 2, 5))
+    one, many = (model_summary(model, torch.zeros(n, 4, 5, 5)) for n in (1, 7))
+    assert [row.multiply_adds for row in one.rows] == [6 * 9 * 2 * 9, 0, 2 * 5 * 6 * 5]
+    assert [row.multiply_adds for row in many.rows] == [row.multiply_adds for row in one.rows]
+    assert many.rows[0].output_shape == (7, 6, 3, 3)
+    volume = model_summary(nn.Conv3d(1, 2, 2), torch.zeros(1, 1, 3, 3, 3))
+    assert volume.multiply_adds == 2 * 8 * 8
+
+
+def test_a_layer_used_twice_has_two_rows_and_its_parameters_count_once():
+    summary = model_summary(Odd(), torch.zeros(2, 3))
+    assert [(row.name, row.parameters, row.multiply_adds) for row in summary.rows] == [
+        ("drop", 0, 0),
+        ("mix", 12, 9),
+        ("mix", 0, 9),
+        ("(model)", 3, 0),
+    ]
+    assert summary.parameters == 12 + 3 + 8  # the spare layer's too
+
+
+def test_a_single_layer_is_a_model():
+    (row,) = model_summary(nn.Linear(3, 2), torch.zeros(1, 3)).rows
+    assert row == ("(model)", "Linear", (1, 2), 8, 6)
+
+
+def test_a_summary_of_outputs_that_are_not_one_tensor():
+    (row,) = model_summary(nn.LSTM(3, 4), torch.zeros(2, 5, 3)).rows
+    assert row.output_shape == (2, 5, 4)
+    assert model_summary(Lambda(lambda x: None), torch.zeros(1)).rows[0].output_shape == ()
+    assert model_summary(Lambda(lambda x: []), torch.zeros(1)).rows[0].output_shape == ()
+
+
+def test_a_summary_changes_nothing():
+    model = nn.Sequential(Odd(), nn.BatchNorm1d(3), nn.Dropout())
+    model[2].eval()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    model_summary(model, torch.ones(4, 3))
+    assert torch.equal(torch.rand(3), expected), "the random numbers"
+    assert [model.training, model[0].drop.training, model[2].training] == [True, True, False]
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_summary_needs_no_gradients_and_evaluates():
+    states = []
+    model = nn.Sequential(nn.Linear(1, 1), Lambda(lambda x: states.append(x.requires_grad) or x))
+    model.add_module("watch", nn.Dropout(0.999))
+    out = []
+    model.add_module("keep", Lambda(lambda x: out.append(x) or x))
+    model_summary(model, torch.ones(50, 1))
+    assert states == [False]
+    assert out[0].unique().numel() == 1, "dropout is off"
+
+
+def test_a_summary_leaves_no_hook_when_the_model_fails():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 2), nn.Linear(2, 2))
+    with pytest.raises(
+        RuntimeError, match=r"cannot take x of shape \(1, 3\) \(after the layer '0'"
+    ):
+        model_summary(model, torch.zeros(1, 3))
+    with pytest.raises(RuntimeError, match=r"cannot take x of shape \(1, 2\) \(at the first layer"):
+        model_summary(model, torch.zeros(1, 2))
+    assert all(not m._forward_hooks for m in model.modules())
+    assert model.training
+
+
+def test_a_summary_keeps_the_hooks_of_others():
+    model, calls = nn.Linear(1, 1), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    model_summary(model, torch.zeros(1, 1))
+    assert len(model._forward_hooks) == len(calls) == 1
+
+
+@pytest.mark.parametrize("x", [torch.tensor(1.0), torch.zeros(0, 3)])
+def test_a_summary_wants_a_batch(x):
+    message = f"x must be a batch of at least one item, but it has shape {tuple(x.shape)}."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        model_summary(nn.Linear(3, 1), x)
+    with pytest.raises(TypeError, match="^x must be a tensor, but it is a tuple.$"):
+        model_summary(nn.Linear(3, 1), (1, 3))
+
+
+def test_a_summary_prints_as_a_table():
+    summary = model_summary(nn.Sequential(nn.Linear(30, 40), nn.ReLU()), torch.zeros(2, 30))
+    assert str(summary) == (
+        "layer  kind    output shape  parameters  multiply-adds\n"
+        "0      Linear  2×40               1,240          1,200\n"
+        "1      ReLU    2×40                   0              0\n"
+        "total                             1,240          1,200"
+    )
+
+
+def test_a_summary_shows_as_a_table_in_a_notebook():
+    page = model_summary(nn.Sequential(nn.Linear(30, 40)), torch.zeros(2, 30))._repr_html_()
+    assert page.startswith('<table class="dataframe gb-summary"><thead><tr><th ')
+    assert "</tr></thead><tbody><tr>" in page
+    assert page.endswith("</td></tr></tbody></table>")
+    assert page.count("<tr>") == page.count("</tr>") == 3
+    cells = re.findall(r'<(t[dh]) style="text-align:(\w+);padding:0.1em 0.7em">(.*?)</t[dh]>', page)
+    assert [tag for tag, _, _ in cells] == ["th"] * 5 + ["td"] * 10
+    assert [side for _, side, _ in cells] == ["left", "left", "left", "right", "right"] * 3
+    rows = [[text for _, _, text in cells[i : i + 5]] for i in (0, 5, 10)]
+    assert rows[0] == ["layer", "kind", "output shape", "parameters", "multiply-adds"]
+    assert rows[1] == ["0", "Linear", "2×40", "1,240", "1,200"]
+    assert rows[2] == ["total", "", "", "1,240", "1,200"]
+
+
+def test_names_are_escaped_in_a_notebook():
+    model = nn.Sequential()
+    model.add_module("<b>", nn.ReLU())
+    page = model_summary(model, torch.zeros(1))._repr_html_()
+    assert html.escape("<b>") in page
+    assert "<b>" not in page

@@ -239,9 +239,9 @@
         onpointerup: (e) => this.release(e), onpointercancel: () => this.abandon(), onfocus: () => this.draw(), onblur: () => this.draw(),
         onwheel: (e) => { if (e.ctrlKey) { e.preventDefault(); this.zoomBy(e.deltaY < 0 ? 1.25 : 0.8, this.spot(e)); } },
       });
-      this.status = element("p", { class: "gb-explorer-status", role: "status", "aria-live": "polite" }, "Draw around images that belong together, or tab to the map and use the arrow keys.");
+      this.status = element("p", { class: "gb-explorer-status", role: "status", "aria-live": "polite" }, "Draw around images that belong together, with the mouse or a finger; or tab to the map and use the arrow keys.");
       this.shownText = element("span", { class: "gb-explorer-shown" });
-      this.fade = element("input", { type: "checkbox", onchange: () => this.changed(this.fade.checked ? "Images that are named or predicted with confidence are faded." : "All images are drawn alike.") });
+      this.fade = element("input", { type: "checkbox", class: "gb-explorer-fade", onchange: () => this.changed(this.fade.checked ? "Images that are named or predicted with confidence are faded." : "All images are drawn alike.") });
       this.least = element("input", { type: "range", min: "50", max: "99", value: "90", "aria-label": "Confidence from which a prediction fades, in percent", oninput: () => this.changed() });
       this.leastText = element("output", { class: "gb-explorer-least" });
       this.predicted = element("p", { class: "gb-explorer-predicted" });
@@ -259,7 +259,7 @@
       const key = (name) => element("kbd", {}, name);
       const help = element("details", { class: "gb-explorer-help" }, element("summary", {}, "Mouse, touch and keyboard"),
         element("div", { id: `${this.id}-help` },
-          element("p", {}, "Drag around images to add them to the selection; click one to add it or to take it out again."),
+          element("p", {}, "With the mouse or a finger: draw around images to add them to the selection; press one to add it or to take it out again. To scroll the page past the map, drag beside it."),
           element("p", {}, "With the map in focus: ", key("←"), key("→"), key("↑"), key("↓"), " go from image to image; ",
             key("Space"), " adds or takes out the image at the cursor; ", key("Enter"), " begins a rectangle there, the arrows stretch it, ",
             key("Enter"), " adds what is inside; ", key("Esc"), " gives the rectangle up, or clears the selection; ",
@@ -273,11 +273,11 @@
         element("div", { class: "gb-explorer-row" }, this.modeChoice, zoom),
         this.canvas, this.status,
         element("div", { class: "gb-explorer-row" }, this.shownText, button("Another sample", () => this.another()), button("Show all", () => this.showAll())),
-        element("div", { class: "gb-explorer-row" }, element("label", {}, this.fade, " Fade what is settled: named, or predicted with at least "), this.least, this.leastText),
-        this.predicted, help,
+        help,
         element("section", { class: "gb-explorer-panel", "aria-label": "Selection" }, this.selectionTitle, this.tray,
           element("div", { class: "gb-explorer-row" }, button("Find similar", () => this.findSimilar(), { class: "gb-explorer-similar" }), this.similarCount, button("Clear", () => this.clear())), naming),
-        element("section", { class: "gb-explorer-panel", "aria-label": "Groups" }, this.groupsTitle, this.groupList,
+        element("section", { class: "gb-explorer-panel", "aria-label": "Groups" }, this.groupsTitle, this.groupList, this.predicted,
+          element("div", { class: "gb-explorer-row" }, element("label", {}, this.fade, " Fade what is settled: named, or predicted with at least "), this.least, this.leastText),
           element("div", { class: "gb-explorer-row" }, button("Download the labels (JSON)", () => this.download(), { class: "gb-explorer-download" }))));
       this.container.querySelector(".gb-explorer-still").remove();
       this.container.append(live);
@@ -409,7 +409,8 @@
     add(items) {
       const fresh = items.filter((item) => !this.selected.has(item));
       fresh.forEach((item) => this.selected.add(item));
-      this.changed(`${count(fresh.length, "image")} added, ${this.selected.size} selected.`);
+      const next = this.selected.size ? " Take out what does not belong, below, and give the rest a name." : "";
+      this.changed(`${count(fresh.length, "image")} added, ${this.selected.size} selected.${next}`);
     }
 
     toggle(item) {
@@ -463,7 +464,8 @@
       this.selected.clear();
       this.name.value = "";
       this.project();
-      this.changed(`${count(size, "image")} named “${name}”.`);
+      const next = this.used().length === 1 ? " With a second group named, the map can separate the two." : "";
+      this.changed(`${count(size, "image")} named “${name}”.${next}`);
       return undefined;
     }
 
@@ -487,11 +489,13 @@
 
     download() {
       const result = this.result();
+      if (!result.labels.length) return this.say("Name a group first: there are no labels to download yet.");
       const address = URL.createObjectURL(new Blob([`${JSON.stringify(result, null, 1)}\n`], { type: "application/json" }));
       const link = element("a", { href: address, download: "labels.json" });
       link.click();
       setTimeout(() => URL.revokeObjectURL(address), 1000);
       this.say(`${count(result.labels.length, "label")} in ${count(this.groups.length, "group")} downloaded as labels.json.`);
+      return undefined;
     }
 
     /** Return how many of the named images are predicted right when each is left out in turn. */

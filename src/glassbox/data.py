@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glassbox.checks import whole
 from glassbox.stats import mean, std
 
 __all__ = [
@@ -111,10 +112,7 @@ class DataLoader:
         devices = sorted({str(t.device) for t in tensors})
         if len(devices) > 1:
             raise ValueError(f"tensors must be on one device, but they are on {devices}.")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(
-                f"batch_size must be a whole number of at least 1, but it is {batch_size!r}."
-            )
+        whole("batch_size", batch_size, 1)
         self.tensors = tensors
         self.n = lengths[0]
         self.batch_size = batch_size

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from glassbox.checks import whole
 from glassbox.learner import Callback
 from glassbox.plots import subplots
 
@@ -223,8 +224,7 @@ class ActivationStats(Callback):
             raise ValueError(
                 f"sample must be a whole number of at least 1, or None, but it is {sample!r}."
             )
-        if type(bins) is not int or bins < 1:
-            raise ValueError(f"bins must be a whole number of at least 1, but it is {bins!r}.")
+        whole("bins", bins, 1)
         low, high = hist_range
         if not -math.inf < low < high < math.inf:
             raise ValueError(

@@ -1,8 +1,7 @@
-"""Heatmaps: where in a picture a network found what it says, and how to measure whether that is so.
+"""Where in a picture a network found what it says: from maps, from gradients, and by covering.
 
 `mean_activation_map`, `cam`, `grad_cam`; `input_gradient`, `guided_backpropagation`,
-`smooth_gradient`, `saliency`; `occlusion`; `upsample`, `pointing_game`, `energy_inside`,
-`show_heatmaps`.
+`smooth_gradient`, `saliency`; `occlusion`.
 
 All of them evaluate: batch norm and dropout behave as in use, every module's mode, the gradients
 and the hooks of the model are afterwards as they were. Results are where the model is.
@@ -12,32 +11,24 @@ Built in the chapter *heatmaps*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib as mpl
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from glassbox.hooks import Hook, Hooks
-from glassbox.plots import show_images
 
 __all__ = [
     "cam",
-    "energy_inside",
     "grad_cam",
     "guided_backpropagation",
     "input_gradient",
     "mean_activation_map",
     "occlusion",
-    "pointing_game",
     "saliency",
-    "show_heatmaps",
     "smooth_gradient",
-    "upsample",
 ]
 
 Target = int | Tensor | None
@@ -253,7 +244,11 @@ def saliency(gradient: Tensor) -> Tensor:
     ValueError
         If `gradient` has not the shape (n, channels, height, width).
     """
-    _check_rank("gradient", gradient, 4, "(n, channels, height, width)")
+    if gradient.ndim != 4:
+        raise ValueError(
+            "gradient must have shape (n, channels, height, width), but has "
+            f"{tuple(gradient.shape)}."
+        )
     return gradient.abs().amax(1)
 
 
@@ -324,182 +319,6 @@ def _places(length: int, size: int, stride: int) -> list[int]:
     return sorted({*range(0, length - size, stride), length - size})
 
 
-def upsample(heatmaps: Tensor, size: int | tuple[int, int], first: float | None = None) -> Tensor:
-    """Bring heatmaps to the size of the pictures, in straight lines between the cells' middles.
-
-    Parameters
-    ----------
-    heatmaps : Tensor, shape (n, h, w)
-    size : int or pair of int
-        Height and width wanted.
-    first : float, optional
-        The pixel, counted from 0, in the middle of what the first cell of a row (and of a column)
-        sees. When left out, the cells are taken to tile the picture, as in
-        ``torch.nn.functional.interpolate(..., mode="bilinear")``. Stride-2 convolutions with an odd
-        kernel, padded by half of it, look at every second pixel from 0 on: ``first=0``.
-
-    Returns
-    -------
-    Tensor, shape (n, height, width)
-
-    Raises
-    ------
-    ValueError
-        If `heatmaps` has another rank, or `size` is below 1.
-    """
-    _check_rank("heatmaps", heatmaps, 3, "(n, height, width)")
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ValueError(f"size must be at least 1, but it is {size!r}.")
-    down = _between(heatmaps.shape[1], height, first).to(heatmaps)
-    across = _between(heatmaps.shape[2], width, first).to(heatmaps)
-    return down @ heatmaps @ across.T
-
-
-def _between(cells: int, pixels: int, first: float | None) -> Tensor:
-    """Return the weights of each cell for each pixel, shape (pixels, cells)."""
-    step = pixels / cells
-    start = (step - 1) / 2 if first is None else first
-    place = ((torch.arange(pixels) - start) / step).clamp(0, cells - 1)
-    return (1 - (place[:, None] - torch.arange(cells)).abs()).clamp_min(0)
-
-
-def pointing_game(heatmaps: Tensor, boxes: Tensor) -> Tensor:
-    """Return, for each picture, whether the hottest pixel lies in the box: 1 or 0.
-
-    Where several pixels are equally hot, it is the share of them that lie in the box; so a constant
-    map scores the box's share of the picture, which is chance.
-
-    Parameters
-    ----------
-    heatmaps : Tensor, shape (n, height, width)
-        At the size of the pictures (see `upsample`).
-    boxes : Tensor of int, shape (n, 4)
-        (top, left, bottom, right) in pixels, bottom and right excluded.
-
-    Returns
-    -------
-    Tensor, shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or a box is empty or not within the map.
-
-    References
-    ----------
-    Zhang, Lin, Brandt, Shen and Sclaroff 2016.
-    """
-    inside = _inside(heatmaps, boxes)
-    peaks = (heatmaps == heatmaps.amax((1, 2), keepdim=True)).to(heatmaps.dtype)
-    return (peaks * inside).sum((1, 2)) / peaks.sum((1, 2))
-
-
-def energy_inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
-    """Return, for each picture, which share of the heat (of what is above 0) lies in the box.
-
-    A map that is nowhere above 0 says nothing, and scores as a constant one: the box's share of the
-    picture.
-
-    Parameters
-    ----------
-    heatmaps, boxes
-        As in `pointing_game`.
-
-    Returns
-    -------
-    Tensor, shape (n,)
-
-    Raises
-    ------
-    ValueError
-        As in `pointing_game`.
-
-    References
-    ----------
-    Wang et al. 2020 (Score-CAM), who call it the energy-based pointing game.
-    """
-    inside = _inside(heatmaps, boxes)
-    heat = heatmaps.clamp_min(0)
-    heat = torch.where(heat.sum((1, 2), keepdim=True) > 0, heat, torch.ones_like(heat))
-    return (heat * inside).sum((1, 2)) / heat.sum((1, 2))
-
-
-def _inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
-    """Return 1 for each pixel of each map that is in the box, and else 0."""
-    _check_rank("heatmaps", heatmaps, 3, "(n, height, width)")
-    n, height, width = heatmaps.shape
-    if boxes.shape != (n, 4):
-        raise ValueError(
-            f"boxes must have shape ({n}, 4), one for each heatmap, but has {tuple(boxes.shape)}."
-        )
-    boxes = boxes.to(heatmaps.device)
-    top, left, bottom, right = (side[:, None, None] for side in boxes.unbind(1))
-    within = (top >= 0) & (top < bottom) & (bottom <= height)
-    if not bool((within & (left >= 0) & (left < right) & (right <= width)).all()):
-        raise ValueError(
-            f"boxes must be (top, left, bottom, right) within {height} × {width} pixels, as large "
-            "as the heatmaps (upsample them first), but one is empty or reaches beyond."
-        )
-    row = torch.arange(height, device=heatmaps.device)[:, None]
-    column = torch.arange(width, device=heatmaps.device)
-    inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
-    return inside.to(heatmaps.dtype)
-
-
-def show_heatmaps(
-    images: Tensor,
-    heatmaps: Tensor,
-    titles: Sequence[object] | None = None,
-    *,
-    boxes: Tensor | None = None,
-    ncols: int = 4,
-    size: float = 1.1,
-    alpha: float = 0.6,
-) -> Figure:
-    """Draw heatmaps over pictures, dark for cold and bright for hot, and return the figure.
-
-    Parameters
-    ----------
-    images : Tensor, shape (n, 3, height, width) or (n, 1, height, width)
-    heatmaps : Tensor, shape (n, h, w)
-        Stretched over the picture; each has the whole range of colours.
-    titles : sequence, optional
-        One for each picture.
-    boxes : Tensor of int, shape (n, 4), optional
-        Outlined; as in `pointing_game`.
-    ncols, size
-        As in `glassbox.plots.show_images`.
-    alpha : float
-        How much of the colour is the heatmap's, from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many heatmaps or boxes as pictures.
-    """
-    _check_rank("heatmaps", heatmaps, 3, "(n, height, width)")
-    for name, tensor in (("heatmaps", heatmaps), ("boxes", boxes)):
-        if tensor is not None and len(tensor) != len(images):
-            raise ValueError(
-                f"{name} must be {len(images)}, one for each picture, but are {len(tensor)}."
-            )
-    height, width = images.shape[-2:]
-    heat = upsample(heatmaps.detach().cpu().float(), (height, width))
-    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
-    shares = (heat - low) / (high - low).clamp_min(torch.finfo(heat.dtype).tiny)
-    # Blended here, not by Matplotlib: where it merges layers, it applies their opacity twice.
-    colours = torch.from_numpy(mpl.colormaps["magma"](shares.numpy())[..., :3]).permute(0, 3, 1, 2)
-    pictures = images.detach().cpu().float().expand(-1, 3, -1, -1)
-    figure = show_images(pictures.lerp(colours.float(), alpha), titles, ncols=ncols, size=size)
-    if boxes is not None:
-        for ax, (top, left, bottom, right) in zip(figure.axes, boxes.tolist(), strict=False):
-            ax.add_patch(
-                Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec="w")
-            )
-    return figure
-
-
 def _pictures(model: nn.Module, x: Tensor) -> Tensor:
     """Return the pictures where the model is."""
     if x.ndim != 4 or not x.is_floating_point():
@@ -553,11 +372,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _check_rank(name: str, tensor: Tensor, rank: int, shape: str) -> None:
-    if tensor.ndim != rank:
-        raise ValueError(f"{name} must have shape {shape}, but has {tuple(tensor.shape)}.")
 
 
 def _targets(target: Target, logits: Tensor) -> Tensor:

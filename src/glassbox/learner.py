@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glassbox.checks import whole
 from glassbox.data import DataLoaders
 from glassbox.optim import SGD
 
@@ -227,15 +228,8 @@ class Learner:
         RuntimeError
             If model and data, or predictions and targets, do not fit together.
         """
-        if isinstance(n_epochs, bool) or not isinstance(n_epochs, int) or n_epochs < 1:
-            raise ValueError(
-                f"n_epochs must be a whole number of at least 1, but it is {n_epochs!r}."
-            )
-        if type(start_epoch) is not int or not 0 <= start_epoch < n_epochs:
-            raise ValueError(
-                f"start_epoch must be a whole number from 0 to {n_epochs - 1}, "
-                f"but it is {start_epoch!r}."
-            )
+        whole("n_epochs", n_epochs, 1)
+        whole("start_epoch", start_epoch, 0, n_epochs - 1)
         if lr is not None:
             _check_lr(lr)
         with self._temporary(callbacks), ExitStack() as stack:

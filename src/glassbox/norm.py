@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from glassbox.checks import whole
+
 __all__ = [
     "BatchNorm",
     "GroupNorm",
@@ -117,10 +119,7 @@ class _Norm(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(self, num_features: int, eps: float, affine: bool) -> None:
-        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
-            raise ValueError(
-                f"num_features must be a whole number of at least 1, but it is {num_features!r}."
-            )
+        whole("num_features", num_features, 1)
         _check_eps(eps)
         super().__init__()
         self.num_features, self.eps = num_features, eps
@@ -251,10 +250,7 @@ class GroupNorm(_Norm):
         self, num_groups: int, num_features: int, eps: float = 1e-5, *, affine: bool = True
     ) -> None:
         super().__init__(num_features, eps, affine)
-        if isinstance(num_groups, bool) or not isinstance(num_groups, int) or num_groups < 1:
-            raise ValueError(
-                f"num_groups must be a whole number of at least 1, but it is {num_groups!r}."
-            )
+        whole("num_groups", num_groups, 1)
         if num_features % num_groups:
             raise ValueError(
                 f"num_groups must divide num_features, but {num_groups} does not divide "
@@ -302,9 +298,7 @@ class LayerNorm(GroupNorm):
     def __init__(self, num_features: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__(1, num_features, eps, affine=affine)
 
-    def extra_repr(self) -> str:
-        """Return what `print` shows between the parentheses."""
-        return _Norm.extra_repr(self)
+    extra_repr = _Norm.extra_repr  # the class says how many groups there are
 
 
 class InstanceNorm(GroupNorm):
@@ -335,9 +329,7 @@ class InstanceNorm(GroupNorm):
     def __init__(self, num_features: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__(num_features, num_features, eps, affine=affine)
 
-    def extra_repr(self) -> str:
-        """Return what `print` shows between the parentheses."""
-        return _Norm.extra_repr(self)
+    extra_repr = _Norm.extra_repr  # the class says how many groups there are
 
 
 class RunningBatchNorm(_Norm):

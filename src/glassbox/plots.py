@@ -63,6 +63,8 @@ def use_style() -> None:
             "legend.fontsize": 10,
             "lines.linewidth": 1.8,
             "image.cmap": "gray",
+            # Or a vector graphic holds layers merged into one image, their opacity applied twice.
+            "image.composite_image": False,
             "font.size": 11,
         }
     )

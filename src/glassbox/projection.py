@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glassbox.checks import whole
+
 __all__ = ["Projection", "discriminant_projection", "group_probabilities", "pca"]
 
 
@@ -63,7 +65,7 @@ def pca(x: Tensor, k: int) -> Projection:
     Pearson, "On lines and planes of closest fit to systems of points in space", 1901.
     """
     rows = _matrix(x)
-    _check_k(k, min(rows.shape))
+    whole("k", k, 1, min(rows.shape))
     center = rows.mean(0)
     _, sizes, directions = torch.linalg.svd(rows - center, full_matrices=False)
     return _projection(x, rows, directions[:k].T, center, sizes[:k] ** 2 / (sizes**2).sum())
@@ -109,7 +111,7 @@ def discriminant_projection(
     discriminant analysis", 1989.
     """
     rows, means, counts, root = _groups(x, labels, weight)
-    _check_k(k, rows.shape[1])
+    whole("k", k, 1, rows.shape[1])
     center = rows.mean(0)
     # In these coordinates the groups are round, with deviation 1, and distances mean something.
     whitened, whitened_means = _whiten(root, rows - center), _whiten(root, means - center)
@@ -254,8 +256,3 @@ def _labels(labels: Tensor, n: int) -> Tensor:
         )
     numbers: Tensor = labels.detach().cpu().long()
     return numbers
-
-
-def _check_k(k: int, most: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= most:
-        raise ValueError(f"k must be a whole number from 1 to {most}, but it is {k!r}.")

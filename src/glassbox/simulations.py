@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glassbox.checks import whole
+
 __all__ = ["DISTRACTORS", "OBJECTS", "Scenes", "cluttered_scenes"]
 
 OBJECTS = ("disc", "ring", "square", "triangle", "cross", "star")
@@ -104,12 +106,12 @@ def cluttered_scenes(
     >>> scenes.images.shape, scenes.boxes.shape
     (torch.Size([10, 3, 64, 64]), torch.Size([10, 4]))
     """
-    _check_whole("n", n, 1)
-    _check_whole("size", size, 36)
-    _check_whole("num_others", num_others, 0, _GRID**2 - 2)
-    _check_whole("num_rivals", num_rivals, 0, num_others)
+    whole("n", n, 1)
+    whole("size", size, 36)
+    whole("num_others", num_others, 0, _GRID**2 - 2)
+    whole("num_rivals", num_rivals, 0, num_others)
     if watermark is not None:
-        _check_whole("watermark", watermark, 0, len(OBJECTS) - 1)
+        whole("watermark", watermark, 0, len(OBJECTS) - 1)
     for name, share in (("marked_share", marked_share), ("marked_elsewhere", marked_elsewhere)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must lie between 0 and 1, but it is {share!r}.")
@@ -124,13 +126,6 @@ def cluttered_scenes(
             scenes = _mark(scenes, draws < shares)
         chunks.append(scenes)
     return Scenes(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
-
-
-def _check_whole(name: str, value: int, low: int, high: int | None = None) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        limits = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} must be a whole number {limits}, but it is {value!r}.")
 
 
 def _draw(

@@ -1,8 +1,7 @@
-"""What a training run is steered by: schedules, the rate finder, half precision, checkpoints.
+"""What a training run is steered by: schedules, the rate finder, half precision.
 
-`sched_no`, `sched_lin`, `sched_cos`, `sched_exp`, `combine_scheds`, `one_cycle`, `ParamScheduler`,
-`LRFinder`, `LRFind`, `lr_find`, `MixedPrecision`, `save_checkpoint`, `load_checkpoint`,
-`Checkpoint`.
+`sched_no`, `sched_lin`, `sched_cos`, `sched_exp`, `combine_scheds`, `one_cycle`, `ParamScheduler`;
+`LRFind`, `LRFinder`, `lr_find`; `MixedPrecision`.
 
 All of it consists of callbacks and functions around the `Learner`, whose loop knows none of it.
 
@@ -14,38 +13,30 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import os
 import pickle
-import random
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from glassbox.callbacks import DevicePlacement
+from glassbox.checkpoints import loader_generators, rng_state, set_rng_state
+from glassbox.checks import whole
 from glassbox.data import DataLoaders
 from glassbox.learner import Callback, CancelBatchException, CancelFitException, Learner
 from glassbox.plots import subplots
 
 __all__ = [
-    "Checkpoint",
     "LRFind",
     "LRFinder",
     "MixedPrecision",
     "ParamScheduler",
     "combine_scheds",
-    "load_checkpoint",
     "lr_find",
     "one_cycle",
-    "save_checkpoint",
     "sched_cos",
     "sched_exp",
     "sched_lin",
@@ -303,10 +294,7 @@ class LRFinder(Callback):
                 f"start and end must be rates with 0 < start < end, but they are {start!r} "
                 f"and {end!r}."
             )
-        if type(n_batches) is not int or n_batches < 2:
-            raise ValueError(
-                f"n_batches must be a whole number of at least 2, but it is {n_batches!r}."
-            )
+        whole("n_batches", n_batches, 2)
         if not blow_up > 1:
             raise ValueError(f"blow_up must be more than 1, but it is {blow_up!r}.")
         self.sched, self.n_batches, self.blow_up = sched_exp(start, end), n_batches, blow_up
@@ -409,8 +397,8 @@ def _put_back(learner: Learner) -> Iterator[None]:
     opt_state = None if opt is None else copy.deepcopy(opt.state_dict())
     own = [learner, model, opt, learner.dls, *learner.callbacks]
     callbacks = [(c, _copied(vars(c), own)) for c in learner.callbacks]
-    generators = [(g, g.get_state()) for g in _generators(learner.dls).values()]
-    rng = _rng_state()
+    generators = [(g, g.get_state()) for g in loader_generators(learner.dls).values()]
+    rng = rng_state()
     try:
         yield
     finally:
@@ -428,7 +416,7 @@ def _put_back(learner: Learner) -> Iterator[None]:
             opt.load_state_dict(opt_state)
         for generator, generator_state in generators:
             generator.set_state(generator_state)
-        _set_rng_state(rng)
+        set_rng_state(rng)
 
 
 def _copied(attributes: dict[str, Any], kept: Sequence[Any]) -> dict[str, Any]:
@@ -440,34 +428,6 @@ def _copied(attributes: dict[str, Any], kept: Sequence[Any]) -> dict[str, Any]:
         except (TypeError, RuntimeError, pickle.PicklingError):
             result[name] = value
     return result
-
-
-def _generators(dls: DataLoaders) -> dict[str, torch.Generator]:
-    """Return the loaders' own random generators, by the name of the loader."""
-    named = {name: getattr(getattr(dls, name), "generator", None) for name in ("train", "valid")}
-    return {name: g for name, g in named.items() if isinstance(g, torch.Generator)}
-
-
-def _rng_state() -> dict[str, Any]:
-    """Return the states of every global source of random numbers, as plain data and tensors."""
-    numpy: Any = np.random.get_state()  # noqa: NPY002, the global generator is what is meant
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-        "python": random.getstate(),
-        "numpy": (numpy[0], numpy[1].tolist(), *numpy[2:]),
-    }
-
-
-def _set_rng_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    for i, cuda in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(cuda, i)
-    if state["mps"] is not None and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])  # noqa: NPY002
 
 
 class MixedPrecision(Callback):
@@ -519,11 +479,7 @@ class MixedPrecision(Callback):
             raise ValueError(f"dtype must be torch.float16 or torch.bfloat16, but it is {dtype!r}.")
         if scale is not None and not 0 < scale < math.inf:
             raise ValueError(f"scale must be a positive number, but it is {scale!r}.")
-        if type(growth_interval) is not int or growth_interval < 1:
-            raise ValueError(
-                f"growth_interval must be a whole number of at least 1, but it is "
-                f"{growth_interval!r}."
-            )
+        whole("growth_interval", growth_interval, 1)
         self.dtype, self.growth_interval = dtype, growth_interval
         self.scale, self._scaling = scale, scale is not None
         self.n_skipped = self._n_good = 0
@@ -611,189 +567,3 @@ class MixedPrecision(Callback):
         """Go on from a state that `state_dict` returned."""
         self.scale = state_dict["scale"]
         self._n_good, self.n_skipped = state_dict["n_good"], state_dict["n_skipped"]
-
-
-def save_checkpoint(path: str | Path, learner: Learner) -> None:
-    """Write all that the next epoch depends on, besides the data and the program, to a file.
-
-    That is the model, the optimizer, the number of the next epoch, the random generators (the
-    global ones, and those of the loaders), and the state of every callback that has a `state_dict`.
-    Call it between epochs. The file is complete or not there: a temporary one is renamed.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
-    path, opt = Path(path), learner.opt
-    content = {
-        "glassbox checkpoint": 1,
-        "model": learner.model.state_dict(),
-        "optimizer": None if opt is None else opt.state_dict(),
-        "optimizer kind": type(opt).__name__,
-        "next epoch": learner.epoch + 1 if learner.n_epochs else 0,
-        "generators": {name: g.get_state() for name, g in _generators(learner.dls).items()},
-        "rng": _rng_state(),
-        "callbacks": {name: c.state_dict() for name, c in _with_state(learner).items()},
-    }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def load_checkpoint(path: str | Path, learner: Learner) -> int:
-    """Bring a learner to the state of a checkpoint, and return the number of its next epoch.
-
-    ``learner.fit(n, start_epoch=load_checkpoint(path, learner))`` goes on with a fit of n epochs as
-    if it had never been interrupted, bit for bit on the same machine, if the learner was made like
-    the one that was saved, of the same data, with the same callbacks.
-
-    Nothing is executed that the file says (``weights_only``), so that it may come from strangers.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is no whole checkpoint, or one of another model, optimizer, loaders or
-        callbacks; the learner is then as it was.
-    """
-    content = _read(Path(path))
-    _check_model(path, content["model"], learner.model.state_dict())
-    callbacks, generators = _with_state(learner), _generators(learner.dls)
-    for what, saved, ours in (
-        ("callbacks with a state", content["callbacks"], callbacks),
-        ("loaders with a generator", content["generators"], generators),
-    ):
-        if set(saved) != set(ours):
-            raise ValueError(
-                f"learner must have the {what} that {path} holds ({', '.join(saved) or 'none'}), "
-                f"but it has {', '.join(ours) or 'none'}."
-            )
-    for callback in learner.callbacks:
-        if isinstance(callback, DevicePlacement):  # the optimizer's state goes to the parameters
-            learner.model.to(callback.device)
-    _load_optimizer(path, content, learner)
-    learner.model.load_state_dict(content["model"])
-    for name, callback in callbacks.items():
-        callback.load_state_dict(content["callbacks"][name])
-    for name, generator in generators.items():
-        generator.set_state(content["generators"][name])
-    _set_rng_state(content["rng"])
-    return int(content["next epoch"])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(content, dict) and content["glassbox checkpoint"] == 1:
-            return content
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"path must name a checkpoint, but {path} does not exist."
-        ) from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
-        raise ValueError(
-            f"path must name a file that save_checkpoint wrote, but {path} is truncated, damaged "
-            "or of another kind."
-        ) from error
-    except KeyError:
-        pass
-    raise ValueError(
-        f"path must name a file that save_checkpoint wrote, but {path} holds something else."
-    )
-
-
-def _check_model(path: str | Path, saved: dict[str, Any], ours: dict[str, Any]) -> None:
-    differences = []
-    if lacking := [name for name in ours if name not in saved]:
-        differences.append(f"it lacks {_some(lacking)}")
-    if foreign := [name for name in saved if name not in ours]:
-        differences.append(f"it has {_some(foreign)} besides")
-    for name in ours:
-        if name in saved and _form(saved[name]) != _form(ours[name]):
-            differences.append(f"its {name} is {_form(saved[name])} and not {_form(ours[name])}")
-            break
-    if differences:
-        raise ValueError(
-            f"path must name a checkpoint of this model, but {path} is of another: "
-            f"{', '.join(differences)}."
-        )
-
-
-def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{rest}"
-
-
-def _form(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
-
-
-def _load_optimizer(path: str | Path, content: dict[str, Any], learner: Learner) -> None:
-    saved, before = content["optimizer"], learner.opt
-    if saved is None:
-        learner.opt = None
-        return
-    learner.prepare_optimizer()
-    ours = learner.opt
-    theirs = [len(group["params"]) for group in saved["param_groups"]]
-    sizes = [len(group["params"]) for group in ours.param_groups]
-    kind = content["optimizer kind"]
-    if (kind, theirs) != (type(ours).__name__, sizes):
-        learner.opt = before
-        raise ValueError(
-            f"learner must have the optimizer that {path} holds, {kind} with groups of {theirs} "
-            f"parameters, but it has {type(ours).__name__} with groups of {sizes}."
-        )
-    ours.load_state_dict(saved)
-
-
-def _with_state(learner: Learner) -> dict[str, Any]:
-    """Return the callbacks that have a `state_dict`, by class and number."""
-    named: dict[str, Any] = {}
-    for callback in learner.callbacks:
-        if hasattr(callback, "state_dict"):
-            kind = type(callback).__name__
-            n = sum(name.split("-")[0] == kind for name in named)
-            named[f"{kind}-{n}" if n else kind] = callback
-    return named
-
-
-class Checkpoint(Callback):
-    """Writes a checkpoint after every so many epochs, and after the last; see `save_checkpoint`.
-
-    Parameters
-    ----------
-    path : path
-        The file, replaced each time.
-    every : int
-        At least 1.
-
-    Raises
-    ------
-    ValueError
-        If `every` is below 1, or the folder of `path` does not exist.
-    """
-
-    order = 75  # after metrics, record and progress, before callbacks that stop the fit
-
-    def __init__(self, path: str | Path, every: int = 1) -> None:
-        self.path, self.every = Path(path), every
-        if type(every) is not int or every < 1:
-            raise ValueError(f"every must be a whole number of at least 1, but it is {every!r}.")
-        if not self.path.parent.is_dir():
-            raise ValueError(f"path must lie in a folder that exists, but it is {str(path)!r}.")
-
-    def after_epoch(self) -> None:
-        """Write the file, if it is time."""
-        done = self.learn.epoch + 1
-        if done % self.every == 0 or done == self.learn.n_epochs:
-            save_checkpoint(self.path, self.learn)

@@ -1,8 +1,8 @@
 """Fold the code that checks claims, so that a page shows the experiment and not its bookkeeping.
 
-A top-level ``claim(...)`` or ``glue(...)`` of a cell is part of what the build runs, and of the
-notebook that a reader downloads; on the page it stands folded, at its place in the cell. The tick
-that the claim leaves is always visible.
+A top-level ``claim(...)`` or ``glue(...)`` of a cell, or a row of them with commas in between, is
+part of what the build runs, and of the notebook that a reader downloads; on the page it stands
+folded, at its place in the cell. The tick that the claim leaves is always visible.
 
 Public names: `split_cell`, `fold_claims`.
 """
@@ -39,12 +39,7 @@ def split_cell(code: str) -> list[tuple[bool, str]]:
     owner = [False] * len(lines)  # lines with a statement on them
     for statement in body:
         rows = range(statement.lineno - 1, statement.end_lineno or statement.lineno)
-        call = statement.value if isinstance(statement, ast.Expr) else None
-        check = (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Name)
-            and call.func.id in _CHECKS
-        )
+        check = _is_check(statement)
         for row in rows:
             checks[row], owner[row] = check, True
     for row in reversed(range(len(lines) - 1)):  # comments and blank lines go with what follows
@@ -56,6 +51,18 @@ def split_cell(code: str) -> list[tuple[bool, str]]:
             pieces.append((check, []))
         pieces[-1][1].append(line)
     return [(check, "\n".join(part).strip("\n")) for check, part in pieces]
+
+
+def _is_check(statement: ast.stmt) -> bool:
+    """Whether it is a call of a check, or several with commas between them."""
+    if not isinstance(statement, ast.Expr):
+        return False
+    value = statement.value
+    calls = value.elts if isinstance(value, ast.Tuple) and value.elts else [value]
+    return all(
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _CHECKS
+        for call in calls
+    )
 
 
 def fold_claims(app: Sphinx, doctree: nodes.document) -> None:

@@ -17,6 +17,18 @@ def test_claims_and_glue_side_by_side_are_one_piece():
     assert split_cell(f"{both}\nx.shape") == [(True, both), (False, "x.shape")]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        'glue("x", x), glue("y", y)',
+        'glue("x", x), glue("y", y);',
+        '(\n    glue("x", x),\n    claim("It is three", x == 3),\n)',
+    ],
+)
+def test_a_row_of_them_is_one_piece_too(row):
+    assert split_cell(f"{EXPERIMENT}\n{row}") == [(False, EXPERIMENT), (True, row)]
+
+
 def test_a_comment_goes_with_what_follows_it():
     code = f"x = 3\n\n# A lucky number.\n{CLAIM}"
     assert split_cell(code) == [(False, "x = 3"), (True, f"# A lucky number.\n{CLAIM}")]
@@ -31,6 +43,9 @@ def test_a_comment_goes_with_what_follows_it():
         "%timeit f(3)\nclaim('It is quick', True)",
         "claims(3)",
         "module.claim(3)",
+        'glue("x", x), x.shape',
+        'both = glue("x", x), glue("y", y)',
+        "()",
         "",
     ],
 )

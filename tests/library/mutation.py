@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BARS = {
     **dict.fromkeys(("stats", "losses", "optim", "learner"), 0.85),
-    **dict.fromkeys(("training", "hooks", "norm", "init", "interpret"), 0.80),
+    **dict.fromkeys(("training", "checkpoints", "hooks", "norm", "init"), 0.80),
+    **dict.fromkeys(("checks", "interpret", "heatmaps"), 0.80),
 }
 
 CONFIG = """

@@ -1,6 +1,7 @@
 """Hooks, and what a callback records with them."""
 
 import gc
+import math
 import re
 import weakref
 
@@ -228,6 +229,18 @@ def test_the_spread_of_values_far_from_zero_is_not_lost_to_rounding():
     assert stats.stds[0, -1].item() == pytest.approx(x.double().std().item(), rel=0.02)
 
 
+def test_outputs_in_half_precision_are_summed_up_in_single_precision():
+    stats, _ = _recorded()
+    x = 500 * torch.randn(100, 100, generator=torch.Generator().manual_seed(0))
+    stats.learn.training = True
+    for half in (x.half(), x.bfloat16()):
+        stats._record(next(iter(stats._record_of)), None, None, half)
+        mean, std = stats.means[0, -1], stats.stds[0, -1]
+        assert mean.dtype == std.dtype == torch.float32
+        assert mean.item() == pytest.approx(half.float().mean().item(), rel=1e-4)
+        assert std.item() == pytest.approx(half.float().std(correction=0).item(), rel=1e-4)
+
+
 def test_a_value_on_an_edge_is_in_the_bin_above_and_those_outside_in_none():
     stats = ActivationStats(bins=4, hist_range=(0, 4))
     x = torch.tensor([-0.01, 0, 0.99, 1, 3.99, 4, 100, -100, float("inf"), float("nan")])
@@ -238,6 +251,12 @@ def test_counting_without_waiting_for_the_device_gives_the_same_counts():
     index = torch.randint(7, (1000,), dtype=torch.int32)
     assert torch.equal(_scatter_count(index, 9), torch.bincount(index, minlength=9))
     assert torch.equal(_bincount(index, 9), _scatter_count(index, 9))
+
+
+def test_on_an_accelerator_the_counts_stay_where_the_values_are():
+    counts = _bincount(torch.zeros(5, dtype=torch.int32, device="meta"), 9)
+    assert counts.device.type == "meta"
+    assert counts.shape == (9,)
 
 
 @pytest.mark.parametrize(("sample", "counted"), [(None, 40), (16, 16), (17, 20), (1, 4), (99, 40)])
@@ -277,6 +296,15 @@ def test_without_convolutions_the_children_with_linear_layers_are_recorded():
     stats = ActivationStats()
     _learner(model, [stats]).fit(1)
     assert stats.modules == [model[1], model[3]]
+
+
+def test_convolutions_of_sounds_and_of_volumes_count_as_convolutions():
+    for convolution, shape in ((nn.Conv1d, (1, 9)), (nn.Conv3d, (1, 3, 3, 3))):
+        size = 3 ** (len(shape) - 1) if convolution is nn.Conv3d else 9
+        model = nn.Sequential(convolution(1, 1, 1), nn.Flatten(), nn.Linear(size, 10))
+        stats = ActivationStats()
+        _learner(model, [stats], shape=shape).fit(1)
+        assert stats.modules == [model[0]]
 
 
 def test_a_model_without_layers_is_one_sentence():
@@ -340,6 +368,22 @@ def test_dead_share_is_the_share_of_values_around_zero_of_all_counted():
     assert stats.dead_share(-1.0, 1.0).tolist() == [[7 / 8]]
 
 
+def test_dead_share_is_of_each_layer_in_each_batch():
+    stats = ActivationStats([nn.ReLU(), nn.ReLU()])
+    zero, outputs = torch.tensor(0.0), [[[0.0, 9.0], [0.0, 0.0]], [[9.0, 9.0], [0.1, 99.0]]]
+    stats._records = [
+        [(zero, zero, stats._count(torch.tensor([batch]))) for batch in layer] for layer in outputs
+    ]
+    assert stats.dead_share().tolist() == [[0.5, 1.0], [0.0, 0.5]]
+
+
+def test_dead_share_counts_a_bin_whose_edges_are_rounded():
+    stats = ActivationStats([nn.ReLU()], bins=20, hist_range=(-1.0, 1.0))
+    x = torch.tensor([[-0.35, -0.25, 0.05, 0.25, 0.35]])
+    stats._records = [[(torch.tensor(0.0), torch.tensor(0.0), stats._count(x))]]
+    assert stats.dead_share(-0.3, 0.3).item() == pytest.approx(3 / 5)
+
+
 def test_dead_share_needs_a_bin():
     stats, _ = _recorded()
     message = r"^low and high must have a bin between them \(bins are 0.5 wide\), but they are 0 an"
@@ -366,6 +410,11 @@ def test_a_layer_that_is_not_used_is_named():
     _learner(Bypass(), [stats], shape=(3,)).fit(1)
     with pytest.raises(ValueError, match=r"^modules must each be called once .* but Linear was"):
         _ = stats.means
+    model = Bypass()
+    stats = ActivationStats([model.used, model.idle, model.flat])
+    _learner(model, [stats], shape=(3,)).fit(1)
+    with pytest.raises(ValueError, match=r"^modules must each .* but Linear, Flatten was"):
+        _ = stats.means
 
 
 @pytest.mark.parametrize(
@@ -377,6 +426,7 @@ def test_a_layer_that_is_not_used_is_named():
         ({"sample": "all"}, "sample must be a whole number of at least 1, or None, but it is 'al"),
         ({"hist_range": (1, 1)}, "hist_range must be two numbers, the smaller one first, but it i"),
         ({"hist_range": (0, float("inf"))}, "hist_range must be two numbers, the smaller one"),
+        ({"hist_range": (-float("inf"), 0)}, "hist_range must be two numbers, the smaller one"),
         ({"modules": []}, "modules must hold at least one module, but it is empty."),
     ],
 )
@@ -405,6 +455,9 @@ def test_lines_are_drawn_for_each_layer():
         assert [t.get_text() for t in ax.get_legend().get_texts()][-1] == "layer 3"
     assert stats.plot_means().get_ylabel() == "mean of the outputs"
     assert stats.plot_stds().get_ylabel() == "standard deviation"
+    _, axes = plt.subplots(1, 2)
+    assert stats.plot_means(axes[0]) is axes[0]
+    assert stats.plot_stds(axes[1]) is axes[1]
     _, ax = plt.subplots()
     assert stats.plot_dead(ax, -1.0, 1.0) is ax
     assert ax.lines[0].get_ydata().tolist() == stats.dead_share(-1.0, 1.0)[0].tolist()
@@ -431,4 +484,10 @@ def test_histograms_are_drawn_as_one_picture_a_layer(n_layers, panels):
     assert figure.axes[0].get_ylabel() == "output"
     assert figure.axes[-1].get_xlabel() == "batch"
     assert image.get_cmap().name == "viridis"
+    assert image.get_interpolation() == "nearest"
+    assert pictures[0].get_aspect() == "auto"
+    assert figure.get_size_inches().tolist() == [5.6, 1.9 * math.ceil(panels / 2)]
+    if n_layers > 1:
+        assert pictures[0].get_shared_x_axes().joined(pictures[0], pictures[-1])
+        assert pictures[0].get_shared_y_axes().joined(pictures[0], pictures[-1])
     plt.close("all")

@@ -203,6 +203,42 @@ def test_lsuv_of_blocks_measures_behind_the_activation_and_moves_the_shift():
     assert y.std(correction=0).item() == pytest.approx(1, abs=2e-3)
 
 
+def _line(sub, *layers):
+    """A linear block that subtracts a number, and inputs for it."""
+    return nn.Sequential(*layers, GeneralReLU(leak=1.0, sub=sub)), torch.randn(200, 5) + 1
+
+
+def test_lsuv_needs_one_correction_where_the_block_is_linear():
+    model, x = _line(0.7, nn.Linear(5, 8, bias=False))
+    found = lsuv(model, x, [model], max_iterations=1)
+    assert found[0].tolist() == pytest.approx([0, 1], abs=1e-5)
+
+
+def test_lsuv_moves_the_shift_where_only_the_mean_is_off():
+    model, x = _line(0.0, nn.Linear(5, 8, bias=False))
+    lsuv(model, x, [model])
+    weight = model[0].weight.clone()
+    model[1].sub += 0.5
+    assert lsuv(model, x, [model])[0].tolist() == pytest.approx([0, 1], abs=1e-3)
+    torch.testing.assert_close(model[0].weight, weight, rtol=2e-3, atol=0)
+
+
+def test_lsuv_scales_the_first_weight_in_a_block():
+    model, x = _line(0.0, nn.Linear(5, 8), nn.Linear(8, 8))
+    first, second = model[0].weight.clone(), model[1].weight.clone()
+    lsuv(model, x, [model])
+    assert not torch.equal(model[0].weight, first)
+    assert torch.equal(model[1].weight, second)
+
+
+def test_lsuv_leaves_a_layer_as_it_was_whose_output_does_not_vary():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False))
+    nn.init.ones_(model[0].weight)
+    with pytest.raises(ValueError, match=r"but its standard deviation is 0\.0\.$"):
+        lsuv(model, torch.zeros(2, 1))
+    assert model[0].weight.item() == 1
+
+
 def test_lsuv_scales_weights_without_turning_them_and_leaves_biases_alone():
     model, x = _deep(), torch.randn(200, 50)
     before = [p.detach().clone() for p in model.parameters()]

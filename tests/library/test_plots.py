@@ -1,5 +1,7 @@
 """`glassbox.plots`: figures for light and dark pages, and animations that need no network."""
 
+import base64
+import io
 import re
 
 import matplotlib as mpl
@@ -52,6 +54,17 @@ def test_lines_differ_without_colour():
 
 def test_figures_have_no_background():
     assert plt.figure().get_facecolor()[3] == 0
+
+
+def test_a_layer_over_a_picture_stays_a_layer_in_vector_graphics():
+    _, ax = plt.subplots()
+    ax.imshow(torch.ones(2, 2).numpy(), vmin=0)
+    ax.imshow(torch.zeros(2, 2).numpy(), alpha=0.6)
+    file = io.StringIO()
+    plt.savefig(file, format="svg")
+    images = re.findall(r'base64,([^"]+)"', file.getvalue())
+    pixels = [plt.imread(io.BytesIO(base64.b64decode(image)))[5, 5] for image in images]
+    assert [pixel.tolist() for pixel in pixels] == [[1, 1, 1, 1], [0, 0, 0, pytest.approx(0.6)]]
 
 
 def test_images_in_a_grid():

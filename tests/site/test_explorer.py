@@ -331,7 +331,7 @@ def test_by_keyboard_alone_from_a_layer_to_the_labels(somewhere: Reader) -> None
     reader.tab_to("button.gb-explorer-separate", 400)
     press("Enter")
     assert reader.know("e.view") == "groups"
-    reader.tab_to(".gb-explorer input[type=checkbox]")
+    reader.tab_to("input.gb-explorer-fade", 400)
     press("Space")
     assert reader.know("e.fade.checked")
     reader.tab_to("button.gb-explorer-download", 400)
@@ -648,6 +648,7 @@ def test_groups_are_joined_moved_told_apart_and_forgotten(reader: Reader) -> Non
         ("Separate the groups", "Name at least two groups first"),
         ("Find similar", "Select one or more images first"),
         ("Name the selection", "Select the images that belong together first"),
+        ("Download the labels (JSON)", "Name a group first"),
     ],
 )
 def test_what_cannot_be_done_yet_is_said(reader: Reader, act: str, answer: str) -> None:

@@ -56,7 +56,7 @@ class DevicePlacement(Callback):
         self.device = default_device() if device is None else torch.device(device)
 
     def before_fit(self) -> None:
-        """Move the model, in place, so that the optimizer keeps its parameters."""
+        """Move the model in place: the optimizer keeps its parameters."""
         self.learn.model.to(self.device)
 
     def before_batch(self) -> None:

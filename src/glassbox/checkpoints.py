@@ -8,6 +8,7 @@ Built in the chapter *training*.
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import random
@@ -47,17 +48,7 @@ def save_checkpoint(path: str | Path, learner: Learner) -> None:
     OSError
         If the file cannot be written.
     """
-    path, opt = Path(path), learner.opt
-    content = {
-        "glassbox checkpoint": 1,
-        "model": learner.model.state_dict(),
-        "optimizer": None if opt is None else opt.state_dict(),
-        "optimizer kind": type(opt).__name__,
-        "next epoch": learner.epoch + 1 if learner.n_epochs else 0,
-        "generators": {name: g.get_state() for name, g in loader_generators(learner.dls).items()},
-        "rng": rng_state(),
-        "callbacks": {name: c.state_dict() for name, c in _with_state(learner).items()},
-    }
+    path, content = Path(path), {"glassbox checkpoint": 1, **_content(learner)}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -66,6 +57,30 @@ def save_checkpoint(path: str | Path, learner: Learner) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _content(learner: Learner) -> dict[str, Any]:
+    opt = learner.opt
+    return {
+        "model": learner.model.state_dict(),
+        "optimizer": None if opt is None else opt.state_dict(),
+        "optimizer kind": type(opt).__name__,
+        "next epoch": learner.epoch + 1 if learner.n_epochs else 0,
+        "generators": {name: g.get_state() for name, g in loader_generators(learner.dls).items()},
+        "rng": rng_state(),
+        "callbacks": {name: c.state_dict() for name, c in _with_state(learner).items()},
+    }
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "model": dict,
+    "optimizer": (dict, type(None)),
+    "optimizer kind": str,
+    "next epoch": int,
+    "generators": dict,
+    "rng": dict,
+    "callbacks": dict,
+}
 
 
 def load_checkpoint(path: str | Path, learner: Learner) -> int:
@@ -87,33 +102,63 @@ def load_checkpoint(path: str | Path, learner: Learner) -> int:
     """
     content = _read(Path(path))
     _check_model(path, content["model"], learner.model.state_dict())
-    callbacks, generators = _with_state(learner), loader_generators(learner.dls)
     for what, saved, ours in (
-        ("callbacks with a state", content["callbacks"], callbacks),
-        ("loaders with a generator", content["generators"], generators),
+        ("callbacks with a state", content["callbacks"], _with_state(learner)),
+        ("loaders with a generator", content["generators"], loader_generators(learner.dls)),
     ):
         if set(saved) != set(ours):
             raise ValueError(
                 f"learner must have the {what} that {path} holds ({', '.join(saved) or 'none'}), "
                 f"but it has {', '.join(ours) or 'none'}."
             )
+    opt, before = learner.opt, copy.deepcopy(_content(learner))
+    try:
+        _load(path, content, learner)
+    except Exception as error:
+        learner.opt = opt
+        _apply(before, learner)
+        if isinstance(error, _OtherOptimizer):
+            raise
+        raise ValueError(
+            f"path must name a file that save_checkpoint wrote, but of {path} a part is damaged "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    return int(content["next epoch"])
+
+
+def _load(path: str | Path, content: dict[str, Any], learner: Learner) -> None:
     for callback in learner.callbacks:
         if isinstance(callback, DevicePlacement):  # the optimizer's state goes to the parameters
             learner.model.to(callback.device)
-    _load_optimizer(path, content, learner)
+    if content["optimizer"] is None:
+        learner.opt = None
+    else:
+        learner.prepare_optimizer()
+        _check_optimizer(path, content, learner.opt)
+    _apply(content, learner)
+
+
+def _apply(content: dict[str, Any], learner: Learner) -> None:
+    """Give the parts of a learner their states; it has an optimizer if there is a state for one."""
+    ours, saved = learner.opt, content["optimizer"]
+    if saved is not None:
+        ours.load_state_dict(saved)
     learner.model.load_state_dict(content["model"])
-    for name, callback in callbacks.items():
+    for name, callback in _with_state(learner).items():
         callback.load_state_dict(content["callbacks"][name])
-    for name, generator in generators.items():
+    for name, generator in loader_generators(learner.dls).items():
         generator.set_state(content["generators"][name])
     set_rng_state(content["rng"])
-    return int(content["next epoch"])
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(content, dict) and content["glassbox checkpoint"] == 1:
+        if (
+            isinstance(content, dict)
+            and content["glassbox checkpoint"] == 1
+            and all(isinstance(content[name], kind) for name, kind in _KINDS.items())
+        ):
             return content
     except FileNotFoundError:
         raise FileNotFoundError(
@@ -159,23 +204,22 @@ def _form(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
-def _load_optimizer(path: str | Path, content: dict[str, Any], learner: Learner) -> None:
-    saved, before = content["optimizer"], learner.opt
-    if saved is None:
-        learner.opt = None
-        return
-    learner.prepare_optimizer()
-    ours = learner.opt
-    theirs = [len(group["params"]) for group in saved["param_groups"]]
+class _OtherOptimizer(ValueError):
+    """The checkpoint is whole, but its optimizer is not that of the learner."""
+
+
+def _check_optimizer(path: str | Path, content: dict[str, Any], ours: Any) -> None:
+    saved, kind = content["optimizer"]["param_groups"], content["optimizer kind"]
+    theirs = [len(group["params"]) for group in saved]
     sizes = [len(group["params"]) for group in ours.param_groups]
-    kind = content["optimizer kind"]
     if (kind, theirs) != (type(ours).__name__, sizes):
-        learner.opt = before
-        raise ValueError(
+        raise _OtherOptimizer(
             f"learner must have the optimizer that {path} holds, {kind} with groups of {theirs} "
             f"parameters, but it has {type(ours).__name__} with groups of {sizes}."
         )
-    ours.load_state_dict(saved)
+    for group in saved:
+        if "lr" not in group:  # PyTorch would take it, and fail at the next step
+            raise ValueError("a parameter group of the optimizer has no 'lr'")
 
 
 def _with_state(learner: Learner) -> dict[str, Any]:

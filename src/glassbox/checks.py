@@ -1,13 +1,14 @@
 """Checks of arguments: bad input is answered in one sentence that says what is allowed.
 
-`whole`; `pair`, `Pair`.
+`whole`, `is_number`; `pair`, `Pair`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
-__all__ = ["Pair", "pair", "whole"]
+__all__ = ["Pair", "is_number", "pair", "whole"]
 
 Pair = tuple[int, int]
 """One number for the rows and one for the columns."""
@@ -40,6 +41,19 @@ def whole(name: str, value: object, at_least: int, at_most: int | None = None) -
     if not _is_whole(value, at_least, at_most):
         limits = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
         raise ValueError(f"{name} must be a whole number {limits}, but it is {value!r}.")
+
+
+def is_number(*values: object) -> bool:
+    """Say whether each value is a number that can be compared with others; NaN is one.
+
+    An int or a float, also one of NumPy's; not a bool, and no tensor.
+
+    Examples
+    --------
+    >>> is_number(1e-3), is_number(0.5, "0.5"), is_number(None)
+    (True, False, False)
+    """
+    return all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
 
 
 def pair(name: str, value: int | Sequence[int], at_least: int) -> Pair:

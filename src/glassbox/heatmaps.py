@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from glassbox.checks import is_number, pair, whole
 from glassbox.plots import show_images
 
 __all__ = ["energy_inside", "pointing_game", "show_heatmaps", "upsample"]
@@ -41,13 +42,13 @@ def upsample(heatmaps: Tensor, size: int | tuple[int, int], first: float | None 
 
     Raises
     ------
-    ValueError
-        If `heatmaps` has another rank, or `size` is below 1.
+    TypeError, ValueError
+        If `heatmaps` has another rank, `size` is below 1, or `first` no number.
     """
     _check_rank(heatmaps)
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ValueError(f"size must be at least 1, but it is {size!r}.")
+    height, width = pair("size", size, 1)
+    if not (first is None or is_number(first)):
+        raise TypeError(f"first must be a number, or None, but it is {first!r}.")
     down = _between(heatmaps.shape[1], height, first).to(heatmaps)
     across = _between(heatmaps.shape[2], width, first).to(heatmaps)
     return down @ heatmaps @ across.T
@@ -65,7 +66,7 @@ def pointing_game(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     """Return, for each picture, whether the hottest pixel lies in the box: 1 or 0.
 
     Where several pixels are equally hot, it is the share of them that lie in the box; so a constant
-    map scores the box's share of the picture, which is chance.
+    map scores the box's share of the picture, which is chance. A map with NaN scores NaN.
 
     Parameters
     ----------
@@ -80,8 +81,9 @@ def pointing_game(heatmaps: Tensor, boxes: Tensor) -> Tensor:
 
     Raises
     ------
-    ValueError
-        If the shapes do not fit, or a box is empty or not within the map.
+    TypeError, ValueError
+        If the boxes are no whole numbers, the shapes do not fit, or a box is empty or not within
+        the map.
 
     References
     ----------
@@ -96,7 +98,7 @@ def energy_inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     """Return, for each picture, which share of the heat (of what is above 0) lies in the box.
 
     A map that is nowhere above 0 says nothing, and scores as a constant one: the box's share of the
-    picture.
+    picture. One with NaN scores NaN.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def energy_inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         As in `pointing_game`.
 
     References
@@ -118,13 +120,14 @@ def energy_inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     """
     inside = _inside(heatmaps, boxes)
     heat = heatmaps.clamp_min(0)
-    heat = torch.where(heat.sum((1, 2), keepdim=True) > 0, heat, torch.ones_like(heat))
+    heat = torch.where(heat.sum((1, 2), keepdim=True) == 0, torch.ones_like(heat), heat)
     return (heat * inside).sum((1, 2)) / heat.sum((1, 2))
 
 
 def _inside(heatmaps: Tensor, boxes: Tensor) -> Tensor:
     """Return 1 for each pixel of each map that is in the box, and else 0."""
     _check_rank(heatmaps)
+    _check_boxes(boxes)
     n, height, width = heatmaps.shape
     if boxes.shape != (n, 4):
         raise ValueError(
@@ -172,10 +175,15 @@ def show_heatmaps(
 
     Raises
     ------
-    ValueError
-        If there are not as many heatmaps or boxes as pictures.
+    TypeError, ValueError
+        If there are not as many heatmaps or boxes as pictures, or an argument is of the wrong kind.
     """
     _check_rank(heatmaps)
+    whole("ncols", ncols, 1)
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images must be a tensor, but it is {images!r}.")
+    if boxes is not None:
+        _check_boxes(boxes)
     for name, tensor in (("heatmaps", heatmaps), ("boxes", boxes)):
         if tensor is not None and len(tensor) != len(images):
             raise ValueError(
@@ -195,7 +203,15 @@ def show_heatmaps(
     return figure
 
 
+def _check_boxes(boxes: Tensor) -> None:
+    if not isinstance(boxes, Tensor) or boxes.is_floating_point() or boxes.is_complex():
+        kind = boxes.dtype if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise TypeError(f"boxes must be a tensor of whole numbers, but it is {kind}.")
+
+
 def _check_rank(heatmaps: Tensor) -> None:
+    if not isinstance(heatmaps, Tensor):
+        raise TypeError(f"heatmaps must be a tensor, but it is {type(heatmaps).__name__}.")
     if heatmaps.ndim != 3:
         raise ValueError(
             f"heatmaps must have shape (n, height, width), but has {tuple(heatmaps.shape)}."

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from glassbox.checks import whole
+from glassbox.checks import is_number, whole
 from glassbox.learner import Callback
 from glassbox.plots import subplots
 
@@ -77,8 +77,10 @@ class Hook:
         def call(module: nn.Module, inputs: Any, output: Any) -> Any:
             return func(self, module, inputs, output)
 
-        register = module.register_full_backward_hook if backward else module.register_forward_hook
-        self._handle = register(call)
+        if backward:
+            self._handle = module.register_full_backward_hook(call)
+        else:
+            self._handle = module.register_forward_hook(call)
 
     def __getattr__(self, name: str) -> Any:
         # Reached only when there is no such attribute.
@@ -128,14 +130,7 @@ class Hooks:
         *,
         backward: bool = False,
     ) -> None:
-        try:
-            modules = list(modules)
-        except TypeError:
-            raise TypeError(
-                f"modules must be several modules, such as a list, but it is {_what(modules)}."
-            ) from None
-        if not modules:
-            raise ValueError("modules must hold at least one module, but it is empty.")
+        modules = listed(modules)
         self._hooks: list[Hook] = []
         try:
             for module in modules:
@@ -169,8 +164,30 @@ class Hooks:
         return f"Hooks({len(self)}: {names})"
 
 
+def listed(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return several modules as a list, and refuse a single one, or none."""
+    try:
+        several = list(modules)
+    except TypeError:
+        raise TypeError(
+            f"modules must be several modules, such as a list, but it is {_what(modules)}."
+        ) from None
+    if not several:
+        raise ValueError("modules must hold at least one module, but it is empty.")
+    return several
+
+
 def _what(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
+
+
+def check_output(module: nn.Module, output: object) -> None:
+    """Refuse what a module returned, unless it is a tensor."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"modules must each return a tensor, but {type(module).__name__} returns "
+            f"{_what(output)}."
+        )
 
 
 class ActivationStats(Callback):
@@ -204,7 +221,7 @@ class ActivationStats(Callback):
     ------
     TypeError, ValueError
         If an argument is of the wrong kind or out of range; at the fit, if the model has no such
-        layer, or a module is no part of it.
+        layer, or a module is no part of it or returns no tensor.
 
     References
     ----------
@@ -225,15 +242,14 @@ class ActivationStats(Callback):
                 f"sample must be a whole number of at least 1, or None, but it is {sample!r}."
             )
         whole("bins", bins, 1)
-        low, high = hist_range
-        if not -math.inf < low < high < math.inf:
+        pair = tuple(hist_range) if isinstance(hist_range, Iterable) else ()
+        if len(pair) != 2 or not (is_number(*pair) and -math.inf < pair[0] < pair[1] < math.inf):
             raise ValueError(
                 "hist_range must be two numbers, the smaller one first, "
-                f"but it is ({low!r}, {high!r})."
+                f"but it is {pair or hist_range!r}."
             )
-        self.modules = [] if modules is None else list(modules)
-        if modules is not None and not self.modules:
-            raise ValueError("modules must hold at least one module, but it is empty.")
+        low, high = pair
+        self.modules = [] if modules is None else listed(modules)
         for module in self.modules:
             if not isinstance(module, nn.Module):
                 raise TypeError(f"modules must hold modules, but one is {_what(module)}.")
@@ -263,9 +279,16 @@ class ActivationStats(Callback):
             self._hooks.remove()
 
     @torch.no_grad()
-    def _record(self, hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _record(
+        self,
+        hook: Hook,
+        module: nn.Module,
+        inputs: Any,
+        output: Tensor,
+    ) -> None:
         if not self.learn.training:
             return
+        check_output(module, output)
         x = output.detach().float()
         mean = x.mean()
         # The sum of squares of what is left after the mean is gone: nothing cancels.

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glassbox.hooks import Hook
+from glassbox.checks import is_number
+from glassbox.hooks import Hook, check_output, listed
 from glassbox.layers import GeneralReLU
 
 __all__ = [
@@ -44,7 +45,7 @@ def fan_in(w: Tensor) -> int:
     Raises
     ------
     TypeError, ValueError
-        If `w` is no tensor, has fewer than two dimensions, or is empty.
+        If `w` is no tensor of floating-point numbers, has fewer than two dimensions, or is empty.
     """
     _check_weight(w)
     return math.prod(w.shape[1:])
@@ -62,6 +63,8 @@ def fan_out(w: Tensor) -> int:
 def _check_weight(w: Tensor) -> None:
     if not isinstance(w, Tensor):
         raise TypeError(f"w must be a tensor, but it is a {type(w).__name__}.")
+    if not (w.is_floating_point() or w.is_complex()):
+        raise TypeError(f"w must hold floating-point numbers, but its dtype is {w.dtype}.")
     if w.ndim < 2 or w.numel() == 0:
         raise ValueError(
             "w must be weights of shape (outputs, inputs, …), none of them 0, "
@@ -81,7 +84,7 @@ def _uniform(w: Tensor, std: float) -> Tensor:
 
 
 def _kaiming_std(w: Tensor, leak: float) -> float:
-    if not 0 <= leak <= 1:
+    if not (is_number(leak) and 0 <= leak <= 1):
         raise ValueError(f"leak must lie between 0 and 1, but it is {leak!r}.")
     return math.sqrt(2 / ((1 + leak**2) * fan_in(w)))
 
@@ -190,9 +193,10 @@ def init_model(
 
     Raises
     ------
-    ValueError
-        If the model has no such layer.
+    TypeError, ValueError
+        If `model` is no module, or has no such layer.
     """
+    _check_model(model)
     layers = _weighted(model)
     if not layers:
         raise ValueError("model must have a convolution or a linear layer, but it has none.")
@@ -204,6 +208,11 @@ def init_model(
         if isinstance(getattr(layer, "bias", None), Tensor):
             nn.init.zeros_(layer.bias)
     return model
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, but it is a {type(model).__name__}.")
 
 
 def _weighted(module: nn.Module) -> dict[str, Any]:
@@ -254,20 +263,21 @@ def lsuv(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there is no such layer, a module is no part of the model, is not used by it, or has an
-        output that does not vary.
+        output that does not vary or is no tensor; if an option is out of range.
 
     References
     ----------
     Mishkin and Matas, "All you need is a good init", 2016.
     """
-    if max_iterations < 1 or not tol > 0:
+    _check_model(model)
+    if not (is_number(max_iterations, tol) and max_iterations >= 1 and tol > 0):
         raise ValueError(
             "max_iterations must be at least 1 and tol positive, "
             f"but they are {max_iterations!r} and {tol!r}."
         )
-    parts = list(_weighted(model).values()) if modules is None else list(modules)
+    parts = list(_weighted(model).values()) if modules is None else listed(modules)
     if not parts:
         raise ValueError("modules must hold a convolution or a linear layer, but there is none.")
     names = {module: name or "(model)" for name, module in model.named_modules()}
@@ -289,12 +299,18 @@ def lsuv(
 
 
 def _unit_variance(
-    model: nn.Module, part: nn.Module, name: str, x: Tensor, tol: float, max_iterations: int
+    model: nn.Module,
+    part: nn.Module,
+    name: str,
+    x: Tensor,
+    tol: float,
+    max_iterations: int,
 ) -> tuple[float, float]:
     weight = next(iter(_weighted(part).values())).weight
     shift = next((m for m in part.modules() if isinstance(m, GeneralReLU)), None)
 
     def measure(hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        check_output(module, output)
         found.append((output.mean().item(), output.std(correction=0).item()))
 
     found: list[tuple[float, float]] = []

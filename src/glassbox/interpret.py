@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glassbox.checks import is_number, whole
 from glassbox.hooks import Hook, Hooks
 
 __all__ = [
@@ -98,6 +99,8 @@ def cam(
     with torch.no_grad():
         maps, logits = _run(model, layer, _pictures(model, x))
         rows = _targets(target, logits)
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"linear must be an nn.Linear, but it is {_what(linear)}.")
         if linear.in_features != maps.shape[1] or linear.out_features != logits.shape[1]:
             raise ValueError(
                 f"linear must lead from the layer's {maps.shape[1]} channels to {logits.shape[1]} "
@@ -178,6 +181,7 @@ def guided_backpropagation(model: nn.Module, x: Tensor, target: Target = None) -
     ----------
     Springenberg, Dosovitskiy, Brox and Riedmiller 2015; Adebayo et al. 2018.
     """
+    _check_model(model)
     rectifiers = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     if not rectifiers:
         raise ValueError("model must have at least one nn.ReLU to guide through, but has none.")
@@ -220,9 +224,9 @@ def smooth_gradient(
     ----------
     Smilkov, Thorat, Kim, Viégas and Wattenberg 2017.
     """
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, but it is {n_samples!r}.")
-    if noise < 0:
+    whole("n_samples", n_samples, 1)
+    whole("seed", seed, -(2**63), 2**64 - 1)
+    if not (is_number(noise) and noise >= 0):
         raise ValueError(f"noise must not be negative, but it is {noise!r}.")
     x = _pictures(model, x).detach()
     with torch.no_grad():
@@ -244,10 +248,10 @@ def saliency(gradient: Tensor) -> Tensor:
     ValueError
         If `gradient` has not the shape (n, channels, height, width).
     """
-    if gradient.ndim != 4:
+    if not isinstance(gradient, Tensor) or gradient.ndim != 4:
         raise ValueError(
             "gradient must have shape (n, channels, height, width), but has "
-            f"{tuple(gradient.shape)}."
+            f"{_what(gradient).removeprefix('shape ')}."
         )
     return gradient.abs().amax(1)
 
@@ -297,10 +301,10 @@ def occlusion(
         rows = _targets(target, logits)
         before = logits.gather(1, rows[:, None])[:, 0]
         height, width = x.shape[2:]
-        if not 1 <= size <= min(height, width):
-            raise ValueError(f"size must be from 1 to {min(height, width)}, but it is {size!r}.")
-        if not 1 <= stride <= size:
-            raise ValueError(f"stride must be from 1 to size, {size}, but it is {stride!r}.")
+        whole("size", size, 1, min(height, width))
+        whole("stride", stride, 1, size)
+        if not (fill is None or is_number(fill)):
+            raise TypeError(f"fill must be a number, or None, but it is {fill!r}.")
         drops = torch.zeros(len(x), height, width, dtype=logits.dtype, device=logits.device)
         covered = torch.zeros(height, width, dtype=logits.dtype, device=logits.device)
         cover = x.mean((2, 3), keepdim=True) if fill is None else fill
@@ -321,12 +325,20 @@ def _places(length: int, size: int, stride: int) -> list[int]:
 
 def _pictures(model: nn.Module, x: Tensor) -> Tensor:
     """Return the pictures where the model is."""
+    _check_model(model)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor of pictures, but it is {_what(x)}.")
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(
             "x must be pictures of shape (n, channels, height, width), floating point, but it has "
             f"shape {tuple(x.shape)} and type {x.dtype}; for one picture, write x[None]."
         )
     return x.to(next(model.parameters(), x).device)
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, but it is {_what(model)}.")
 
 
 def _run(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -379,9 +391,12 @@ def _targets(target: Target, logits: Tensor) -> Tensor:
     n, classes = logits.shape
     if target is None:
         return logits.argmax(1)
-    rows = torch.as_tensor(target, device=logits.device)
-    whole = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
-    if not whole or rows.shape not in ((), (n,)):
+    try:
+        rows = torch.as_tensor(target, device=logits.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"target must be a class number or {n}, but it is {target!r}.") from None
+    countable = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
+    if not countable or rows.shape not in ((), (n,)):
         raise ValueError(
             f"target must be a class number or {n} of them, one for each picture, but it has shape "
             f"{tuple(rows.shape)} and type {rows.dtype}."

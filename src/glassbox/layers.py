@@ -1,8 +1,8 @@
 """Layers made from tensors, and the arithmetic of their shapes.
 
-`output_size`, `conv2d`, `Conv2d`, `Lambda`, `GeneralReLU`, `conv_layer`.
+`output_size`, `conv2d`, `Conv2d`, `Lambda`, `GeneralReLU`, `conv_layer`, `Embedding`, `Dropout`.
 
-Built in the chapters *convolutions* and *telemetry*.
+Built in the chapters *convolutions*, *telemetry*, *tabular* and *regularization*.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassbox.checks import Pair, pair, whole
+from glassbox.checks import Pair, is_number, pair, whole
 
-__all__ = ["Conv2d", "GeneralReLU", "Lambda", "conv2d", "conv_layer", "output_size"]
+__all__ = [
+    "Conv2d",
+    "Dropout",
+    "Embedding",
+    "GeneralReLU",
+    "Lambda",
+    "conv2d",
+    "conv_layer",
+    "output_size",
+]
 
 
 def output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0) -> int:
@@ -61,10 +70,10 @@ def conv2d(
     stride: int | Pair = 1,
     padding: int | Pair = 0,
 ) -> Tensor:
-    """Slide kernels over images: cut out every patch, and multiply all of them at once.
+    """Slide kernels over images: cut out every patch, and multiply all at once.
 
-    Like PyTorch's, it does not turn the kernel around first: mathematics calls this a
-    cross-correlation.
+    Like PyTorch's, it does not turn the kernel around first: mathematics calls
+    this a cross-correlation.
 
     Parameters
     ----------
@@ -72,7 +81,8 @@ def conv2d(
     weight : Tensor, shape (out_channels, in_channels, kernel_height, kernel_width)
     bias : Tensor, shape (out_channels,), optional
     stride, padding : int or (int, int)
-        One for both axes, or one for the rows and one for the columns. The padding is of zeros.
+        One for both axes, or one for the rows and one for the columns.
+        The padding is of zeros.
 
     Returns
     -------
@@ -90,8 +100,10 @@ def conv2d(
     out_channels, _, kernel_height, kernel_width = weight.shape
     if pad_y or pad_x:
         x = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
-    # A view: windows[:, :, i, j] is the patch at row i and column j. Nothing is copied yet.
-    windows = x.unfold(2, kernel_height, stride_y).unfold(3, kernel_width, stride_x)
+    # A view: windows[:, :, i, j] is the patch at row i and column j.
+    # Nothing is copied yet.
+    windows = x.unfold(2, kernel_height, stride_y)
+    windows = windows.unfold(3, kernel_width, stride_x)
     height, width = windows.shape[2:4]
     columns = windows.permute(0, 1, 4, 5, 2, 3).reshape(
         n, in_channels * kernel_height * kernel_width, height * width
@@ -104,6 +116,12 @@ def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None, pad_y: int, pa
     for name, t in (("x", x), ("weight", weight)):
         if not isinstance(t, Tensor):
             raise TypeError(f"{name} must be a tensor, but it is a {type(t).__name__}.")
+    if bias is not None and not isinstance(bias, Tensor):
+        raise TypeError(f"bias must be a tensor, but it is a {type(bias).__name__}.")
+    for name, t in (("weight", weight), ("bias", weight if bias is None else bias)):
+        # Autocast brings all of them to one type itself.
+        if t.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"{name} must have the type of x, {x.dtype}, but it has {t.dtype}.")
     if x.ndim != 4:
         raise ValueError(
             f"x must have shape (n, channels, height, width), but it has shape {tuple(x.shape)}."
@@ -243,8 +261,8 @@ class GeneralReLU(nn.Module):
 
     Raises
     ------
-    ValueError
-        If `leak` is outside its range.
+    TypeError, ValueError
+        If `leak` is outside its range, or an argument is no number.
 
     References
     ----------
@@ -252,8 +270,13 @@ class GeneralReLU(nn.Module):
     """
 
     def __init__(self, leak: float = 0.0, sub: float = 0.0, max_value: float | None = None) -> None:
-        if not 0 <= leak <= 1:
+        if not (is_number(leak) and 0 <= leak <= 1):
             raise ValueError(f"leak must lie between 0 and 1, but it is {leak!r}.")
+        if not is_number(sub, 0.0 if max_value is None else max_value):
+            raise TypeError(
+                "sub must be a number, and max_value a number or None, but they are "
+                f"{sub!r} and {max_value!r}."
+            )
         super().__init__()
         self.leak, self.sub, self.max_value = leak, sub, max_value
 
@@ -311,3 +334,106 @@ def conv_layer(
     if norm is not None:
         layers.append(norm(out_channels))
     return nn.Sequential(*layers)
+
+
+class Embedding(nn.Module):
+    """A matrix whose rows are looked up by number: a vector for each level of a category.
+
+    The same as a one-hot vector times the matrix, without the multiplications by zero. It starts
+    from the same numbers as `torch.nn.Embedding` after the same seed: normal, of deviation 1.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        How many codes there are, from 0; at least 1.
+    embedding_dim : int
+        How long a vector is, at least 1.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (num_embeddings, embedding_dim)
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    Examples
+    --------
+    >>> Embedding(7, 4)(torch.tensor([[0, 6], [1, 1]])).shape
+    torch.Size([2, 2, 4])
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        whole("num_embeddings", num_embeddings, 1)
+        whole("embedding_dim", embedding_dim, 1)
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_embeddings, embedding_dim).normal_())
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return the rows of whole numbers of any shape, (…), as (…, embedding_dim).
+
+        Raises
+        ------
+        TypeError
+            If the codes are no whole numbers.
+        IndexError
+            If one of them has no row. (On an accelerator, PyTorch's own error says so, later.)
+        """
+        if codes.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"codes must be int64 or int32, but their dtype is {codes.dtype}.")
+        n, dim = self.weight.shape
+        # Looking at the codes would make an accelerator wait. `weight[codes]` would take a negative
+        # code for a row counted from the end, `index_select` does not.
+        if codes.device.type == "cpu" and codes.numel() and not 0 <= codes.min() <= codes.max() < n:
+            raise IndexError(
+                f"codes must be from 0 to {n - 1}, but they go from {codes.min()} to {codes.max()}."
+            )
+        return self.weight.index_select(0, codes.flatten()).view(*codes.shape, dim)
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
+        return ", ".join(map(str, self.weight.shape))
+
+
+class Dropout(nn.Module):
+    """While training, set each number to 0 with probability `p`, and enlarge those that are kept.
+
+    Kept numbers are divided by 1 - p, so that the mean over all masks is the input itself. In use
+    therefore nothing remains to be done: the layer returns its input. (The paper does it the other
+    way round: it leaves the kept numbers as they are, and multiplies the weights by 1 - p in use.)
+
+    On the CPU it draws the same mask as `torch.nn.Dropout` after the same seed.
+
+    Parameters
+    ----------
+    p : float
+        From 0 (nothing is dropped) to below 1.
+
+    Raises
+    ------
+    ValueError
+        If `p` is out of range.
+
+    References
+    ----------
+    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"p must be at least 0 and less than 1, but it is {p!r}.")
+        super().__init__()
+        self.p = p
+
+    def mask(self, x: Tensor) -> Tensor:
+        """Draw what `x` is multiplied with: a tensor of its shape, of 0 and 1 / (1 - p)."""
+        return torch.empty_like(x).bernoulli_(1 - self.p) / (1 - self.p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of `x`."""
+        return x * self.mask(x) if self.training and self.p else x
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
+        return f"p={self.p:g}"

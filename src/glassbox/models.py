@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from glassbox.checks import whole
 from glassbox.layers import conv_layer
 
 __all__ = ["BasicBlock", "ResNet", "resnet18", "resnet34", "simple_cnn"]
@@ -58,12 +59,10 @@ def simple_cnn(
     ----------
     fast.ai 2019 part 2, lesson 10.
     """
+    whole("in_channels", in_channels, 1)
+    whole("num_classes", num_classes, 1)
+    _check_all_whole("channels", channels)
     widths = [in_channels, *channels]
-    if len(widths) < 2 or min(*widths, num_classes) < 1:
-        raise ValueError(
-            "in_channels, channels and num_classes must be whole numbers of at least 1, but they "
-            f"are {in_channels}, {tuple(channels)} and {num_classes}."
-        )
     layers = [
         conv_layer(n_in, n_out, 3 if i else 5, norm=norm, activation=activation)
         for i, (n_in, n_out) in enumerate(pairwise(widths))
@@ -71,6 +70,15 @@ def simple_cnn(
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], num_classes)
     )
+
+
+def _check_all_whole(name: str, values: Sequence[int]) -> None:
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ValueError(
+            f"{name} must be a sequence of at least one whole number, but it is {values!r}."
+        )
+    for i, value in enumerate(values):
+        whole(f"{name}[{i}]", value, 1)
 
 
 class BasicBlock(nn.Module):
@@ -89,6 +97,11 @@ class BasicBlock(nn.Module):
     norm : callable
         Given the number of channels it returns the layer that normalises.
 
+    Raises
+    ------
+    ValueError
+        If a number is below 1.
+
     References
     ----------
     He, Zhang, Ren and Sun, "Deep residual learning for image recognition", 2016.
@@ -102,6 +115,9 @@ class BasicBlock(nn.Module):
         *,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
+        whole("in_channels", in_channels, 1)
+        whole("channels", channels, 1)
+        whole("stride", stride, 1)
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = norm(channels)
@@ -155,7 +171,8 @@ class ResNet(nn.Module):
     Raises
     ------
     ValueError
-        If there is no stage, `widths` has another length, or a number is below 1.
+        If there is no stage, `widths` has another length, a number is below 1, or a norm has no
+        weight that `zero_init` could set.
 
     References
     ----------
@@ -175,15 +192,14 @@ class ResNet(nn.Module):
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
         zero_init: bool = False,
     ) -> None:
-        if not layers or len(layers) != len(widths):
+        _check_all_whole("layers", layers)
+        _check_all_whole("widths", widths)
+        whole("in_channels", in_channels, 1)
+        whole("num_classes", num_classes, 1)
+        if len(layers) != len(widths):
             raise ValueError(
                 "layers and widths must have one number for each stage, but they are "
                 f"{tuple(layers)} and {tuple(widths)}."
-            )
-        if min(*layers, *widths, in_channels, num_classes) < 1:
-            raise ValueError(
-                "layers, widths, in_channels and num_classes must be whole numbers of at least 1, "
-                f"but they are {tuple(layers)}, {tuple(widths)}, {in_channels} and {num_classes}."
             )
         super().__init__()
         size, stride = (3, 1) if small_images else (7, 2)
@@ -203,6 +219,11 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif zero_init and isinstance(module, BasicBlock):
+                if not isinstance(getattr(module.bn2, "weight", None), Tensor):
+                    kind = type(module.bn2).__name__
+                    raise ValueError(
+                        f"norm must return layers with a weight for zero_init, but {kind} has none."
+                    )
                 nn.init.zeros_(module.bn2.get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from glassbox.checks import whole
+from glassbox.checks import is_number, whole
 
 __all__ = [
     "BatchNorm",
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def normalize(x: Tensor, dims: Sequence[int], eps: float = 1e-5) -> Tensor:
-    """Shift and scale to mean 0 and variance 1 over some dimensions, for each of the others apart.
+    """Shift and scale to mean 0 and variance 1 over some dimensions of a tensor.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ def normalize(x: Tensor, dims: Sequence[int], eps: float = 1e-5) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If `x` does not hold floating-point numbers, `dims` is empty, or `eps` is not positive.
+        If `x` does not hold floating-point numbers, `dims` is empty or names
+        what `x` does not have, or `eps` is not positive.
 
     Examples
     --------
@@ -62,6 +63,10 @@ def normalize(x: Tensor, dims: Sequence[int], eps: float = 1e-5) -> Tensor:
     _check_eps(eps)
     if not dims:
         raise ValueError("dims must name at least one dimension, but it is empty.")
+    if not all(-x.ndim <= dim < x.ndim for dim in dims):
+        raise ValueError(
+            f"dims must be from {-x.ndim} to {x.ndim - 1}, but they are {tuple(dims)}."
+        )
     var, mean = torch.var_mean(x, tuple(dims), correction=0, keepdim=True)
     return (x - mean) * torch.rsqrt(var + eps)
 
@@ -387,9 +392,9 @@ class RunningBatchNorm(_Norm):
         first_variance: float = 0.01,
     ) -> None:
         _check_momentum(momentum)
-        if not first_items >= 0:
+        if not (is_number(first_items) and first_items >= 0):
             raise ValueError(f"first_items must be at least 0, but it is {first_items!r}.")
-        if not 0 <= first_variance < math.inf:
+        if not (is_number(first_variance) and 0 <= first_variance < math.inf):
             raise ValueError(
                 f"first_variance must be at least 0 and finite, but it is {first_variance!r}."
             )
@@ -478,12 +483,12 @@ def _check_floating(x: Tensor, name: str = "x") -> None:
 
 
 def _check_eps(eps: float) -> None:
-    if not 0 < eps < math.inf:
+    if not (is_number(eps) and 0 < eps < math.inf):
         raise ValueError(f"eps must be more than 0 and finite, but it is {eps!r}.")
 
 
 def _check_momentum(momentum: float) -> None:
-    if not 0 < momentum <= 1:
+    if not (is_number(momentum) and 0 < momentum <= 1):
         raise ValueError(f"momentum must be more than 0 and at most 1, but it is {momentum!r}.")
 
 

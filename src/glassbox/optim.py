@@ -1,9 +1,9 @@
 """Optimizers: stochastic gradient descent, with momentum if you like, and Adam.
 
-`Optimizer`, `SGD`, `Adam`. They hold `param_groups` of the shape that `torch.optim` uses, and
-take the same steps, so that either kind can be handed to whatever expects the other.
+`Optimizer`, `SGD`, `Adam`, `AdamW`. They hold `param_groups` of the shape that `torch.optim` uses,
+and take the same steps, so that either kind can be handed to whatever expects the other.
 
-Built in the chapter *sgd*.
+Built in the chapters *sgd* and *regularization*.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["SGD", "Adam", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 ParamGroup = dict[str, Any]
 
@@ -254,3 +254,37 @@ class Adam(Optimizer):
         average = state["average"] / (1 - beta1 ** state["step"])
         square = state["square"] / (1 - beta2 ** state["step"])
         p.sub_(average / (square.sqrt() + group["eps"]), alpha=group["lr"])
+
+
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient instead of within it [1]_.
+
+    What is added to the gradient, as in `Adam`, is divided by the size of the gradient like
+    everything else: weights with large gradients hardly decay. Here all shrink by the same share.
+
+    Parameters
+    ----------
+    params, lr, betas, eps
+        As in `Adam`.
+    weight_decay : float
+        This times `lr` is the share that a parameter loses at each step.
+
+    References
+    ----------
+    .. [1] Loshchilov & Hutter, "Decoupled weight decay regularization", 2019.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[ParamGroup],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+    def update(self, p: Tensor, grad: Tensor, group: ParamGroup) -> None:
+        """Take one step: p ← (1 - lr · weight_decay) · p, and then a step of Adam."""
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        super().update(p, grad, {**group, "weight_decay": 0.0})

@@ -67,7 +67,9 @@ def pca(x: Tensor, k: int) -> Projection:
     rows = _matrix(x)
     whole("k", k, 1, min(rows.shape))
     center = rows.mean(0)
-    _, sizes, directions = torch.linalg.svd(rows - center, full_matrices=False)
+    # A power of two changes no digit, and keeps the squares of the sizes within what float64 holds.
+    scale = 2.0 ** (math.frexp(float((rows - center).abs().max()))[1] - 1)
+    _, sizes, directions = torch.linalg.svd((rows - center) / scale, full_matrices=False)
     return _projection(x, rows, directions[:k].T, center, sizes[:k] ** 2 / (sizes**2).sum())
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glassbox.checks import whole
+from glassbox.checks import is_number, whole
 
 __all__ = ["DISTRACTORS", "OBJECTS", "Scenes", "cluttered_scenes"]
 
@@ -107,13 +107,14 @@ def cluttered_scenes(
     (torch.Size([10, 3, 64, 64]), torch.Size([10, 4]))
     """
     whole("n", n, 1)
+    whole("seed", seed, -(2**63), 2**64 - 1)  # what PyTorch takes
     whole("size", size, 36)
     whole("num_others", num_others, 0, _GRID**2 - 2)
     whole("num_rivals", num_rivals, 0, num_others)
     if watermark is not None:
         whole("watermark", watermark, 0, len(OBJECTS) - 1)
     for name, share in (("marked_share", marked_share), ("marked_elsewhere", marked_elsewhere)):
-        if not 0 <= share <= 1:
+        if not (is_number(share) and 0 <= share <= 1):
             raise ValueError(f"{name} must lie between 0 and 1, but it is {share!r}.")
     generator = torch.Generator().manual_seed(seed)
     chunks = []

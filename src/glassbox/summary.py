@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from glassbox.checks import Pair, pair
-from glassbox.layers import Conv2d, Lambda
+from glassbox.layers import Conv2d, Dropout, GeneralReLU, Lambda
 
 __all__ = ["LayerRow", "ModelSummary", "ReceptiveField", "model_summary", "receptive_field"]
 
@@ -71,6 +71,15 @@ def receptive_field(layers: nn.Module | Iterable[nn.Module]) -> ReceptiveField:
 
 
 _WINDOWS = (nn.Conv2d, Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+_PLACE_BY_PLACE = (  # a subclass counts as its parent: ReLU6 is a Hardtanh
+    *(GeneralReLU, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU),
+    *(nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus, nn.Softsign, nn.Threshold, nn.Softmax2d),
+    *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Tanh, nn.Hardtanh, nn.Tanhshrink),
+    *(nn.Softshrink, nn.Hardshrink),
+    *(nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm),
+    *(nn.LocalResponseNorm, nn.Identity, nn.ChannelShuffle),
+    *(Dropout, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
 _WHOLE_IMAGE = (nn.Linear, nn.Flatten, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, Lambda)
 
 
@@ -91,13 +100,14 @@ def _window(layer: nn.Module) -> tuple[Pair, Pair, Pair]:
             f"layers must treat an image place by place, but {kind} may mix all of its places; "
             "leave it out, and what follows it."
         )
-    if not isinstance(layer, _WINDOWS):
-        if hasattr(layer, "kernel_size") or _has_children(layer):
-            raise ValueError(
-                "layers must be convolutions, pooling and layers that treat each place by itself, "
-                f"one after the other, but one is a {kind}."
-            )
+    # The norms of this library come after this module.
+    if isinstance(layer, _PLACE_BY_PLACE) or type(layer).__module__ == "glassbox.norm":
         return (1, 1), (1, 1), (0, 0)
+    if not isinstance(layer, _WINDOWS):
+        raise ValueError(
+            "layers must be convolutions, pooling and layers that treat each place by itself, "
+            f"one after the other, but one is a {kind}."
+        )
     kernel = pair("kernel_size", layer.kernel_size, 1)
     spread = pair("dilation", getattr(layer, "dilation", 1), 1)
     reach = [s * (k - 1) for k, s in zip(kernel, spread, strict=True)]

@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from glassbox.checkpoints import loader_generators, rng_state, set_rng_state
-from glassbox.checks import whole
+from glassbox.checks import is_number, whole
 from glassbox.data import DataLoaders
 from glassbox.learner import Callback, CancelBatchException, CancelFitException, Learner
 from glassbox.plots import subplots
@@ -75,7 +75,7 @@ def sched_exp(start: float, end: float) -> Schedule:
     ValueError
         If one of them is not positive.
     """
-    if not (0 < start < math.inf and 0 < end < math.inf):
+    if not (is_number(start, end) and 0 < start < math.inf and 0 < end < math.inf):
         raise ValueError(f"start and end must be positive, but they are {start!r} and {end!r}.")
     return lambda position: start * (end / start) ** position
 
@@ -92,19 +92,23 @@ def combine_scheds(pcts: Sequence[float], scheds: Sequence[Schedule]) -> Schedul
 
     Raises
     ------
-    ValueError
-        If there are not as many shares as schedules, or the shares are not as they must be.
+    TypeError, ValueError
+        If there are not as many shares as schedules, or one of them is not as it must be.
     """
     if len(pcts) != len(scheds) or not scheds:
         raise ValueError(
             "pcts and scheds must have the same length of at least 1, "
             f"but they have {len(pcts)} and {len(scheds)}."
         )
-    if not all(pct > 0 for pct in pcts) or abs(sum(pcts) - 1) > 1e-6:
+    total = sum(pcts) if is_number(*pcts) else math.nan
+    if not (abs(total - 1) <= 1e-6 and all(pct > 0 for pct in pcts)):
         raise ValueError(
             f"pcts must be positive with a sum of 1, but they are {list(pcts)}, "
-            f"with a sum of {sum(pcts):g}."
+            f"with a sum of {total:g}."
         )
+    for sched in scheds:
+        if not callable(sched):
+            raise TypeError(f"scheds must be functions of the position, but one is {sched!r}.")
     ends = list(itertools.accumulate(pcts))
 
     def combined(position: float) -> float:
@@ -140,9 +144,9 @@ def one_cycle(
        learning rates", 2019.
     """
     for name, value in (("lr_max", lr_max), ("div", div), ("div_final", div_final)):
-        if not 0 < value < math.inf:
+        if not (is_number(value) and 0 < value < math.inf):
             raise ValueError(f"{name} must be a positive number, but it is {value!r}.")
-    if not 0 < pct_start < 1:
+    if not (is_number(pct_start) and 0 < pct_start < 1):
         raise ValueError(f"pct_start must lie between 0 and 1, but it is {pct_start!r}.")
     return combine_scheds(
         [pct_start, 1 - pct_start],
@@ -169,7 +173,8 @@ class ParamScheduler(Callback):
         If a schedule cannot be called, or the training batches have no length.
     ValueError
         At the begin of a fit, if the optimizer has no such option, or the schedules are not as
-        many as its groups.
+        many as its groups; at a batch, if a schedule returns nothing, or a number that is negative
+        or not finite.
     """
 
     def __init__(self, name: str, sched: Schedule | Sequence[Schedule]) -> None:
@@ -207,7 +212,13 @@ class ParamScheduler(Callback):
         position = (learn.epoch + learn.iteration / len(learn.dl)) / learn.n_epochs  # type: ignore[arg-type]
         for i, group in enumerate(learn.opt.param_groups):
             sched = self.sched if callable(self.sched) else self.sched[i]
-            group[self.name] = sched(position)
+            value = sched(position)
+            if value is None or (is_number(value) and not 0 <= value < math.inf):
+                raise ValueError(
+                    f"sched must return finite numbers of at least 0 for {self.name!r}, "
+                    f"but at position {position:g} it returns {value!r}."
+                )
+            group[self.name] = value
 
 
 @dataclass
@@ -239,6 +250,8 @@ class LRFind:
     @property
     def suggestion(self) -> float:
         """A tenth of the rate at which the smoothed loss is lowest: a rule of thumb, no theorem."""
+        if not self.losses:
+            raise ValueError("losses must hold at least one loss for a suggestion, but is empty.")
         smoothed = self.smoothed
         return self.lrs[smoothed.index(min(smoothed))] / 10
 
@@ -258,7 +271,8 @@ class LRFinder(Callback):
     """Raises the rate of every group by equal factors, batch by batch, until the loss blows up.
 
     It cancels the fit at the end of the range, when the smoothed loss is `blow_up` times the best
-    so far, or when the loss is not finite. To decide, it reads every loss from the device.
+    so far (of a loss below 0: when it has risen by as much as that of its size), or when the loss
+    is not finite. To decide, it reads every loss from the device.
 
     Parameters
     ----------
@@ -289,13 +303,13 @@ class LRFinder(Callback):
     def __init__(
         self, start: float = 1e-6, end: float = 10.0, n_batches: int = 100, blow_up: float = 4.0
     ) -> None:
-        if not 0 < start < end < math.inf:
+        if not (is_number(start, end) and 0 < start < end < math.inf):
             raise ValueError(
                 f"start and end must be rates with 0 < start < end, but they are {start!r} "
                 f"and {end!r}."
             )
         whole("n_batches", n_batches, 2)
-        if not blow_up > 1:
+        if not (is_number(blow_up) and blow_up > 1):
             raise ValueError(f"blow_up must be more than 1, but it is {blow_up!r}.")
         self.sched, self.n_batches, self.blow_up = sched_exp(start, end), n_batches, blow_up
         self.found = LRFind([], [])
@@ -321,7 +335,7 @@ class LRFinder(Callback):
             found.losses.append(loss)
             smoothed = found.smoothed[-1]
             self._best = min(self._best, smoothed)
-            if smoothed > self.blow_up * self._best:
+            if smoothed > self._best + (self.blow_up - 1) * abs(self._best):
                 found.stopped = "blow-up"
             elif len(found.lrs) == self.n_batches:
                 found.stopped = "end"
@@ -477,7 +491,7 @@ class MixedPrecision(Callback):
     ) -> None:
         if dtype not in (None, torch.float16, torch.bfloat16):
             raise ValueError(f"dtype must be torch.float16 or torch.bfloat16, but it is {dtype!r}.")
-        if scale is not None and not 0 < scale < math.inf:
+        if scale is not None and not (is_number(scale) and 0 < scale < math.inf):
             raise ValueError(f"scale must be a positive number, but it is {scale!r}.")
         whole("growth_interval", growth_interval, 1)
         self.dtype, self.growth_interval = dtype, growth_interval

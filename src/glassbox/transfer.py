@@ -43,7 +43,8 @@ def load_weights(
     """Load weights from a file that somebody published, after looking at them.
 
     The file is read once, compared with its checksum, and unpickled with `weights_only=True`, so
-    that it cannot run code. When a name or a shape does not fit, nothing of it is loaded.
+    that it cannot run code. When a name, a shape or a kind of number does not fit, or there is a
+    NaN, nothing of it is loaded. (Other precisions of floating-point numbers do fit.)
 
     Parameters
     ----------
@@ -69,8 +70,8 @@ def load_weights(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the checksum is another one or no checksum, the file holds no weights, names or shapes
-        do not fit, or `leave_out` names nothing in the model.
+        If the checksum is another one or no checksum, the file holds no weights, names, shapes or
+        kinds of numbers do not fit, a weight is NaN, or `leave_out` names nothing in the model.
     """
     path = Path(path)
     if not path.is_file():
@@ -96,16 +97,23 @@ def load_weights(
         for n, t in offered.items()
         if n in wanted and t.shape != wanted[n].shape
     ]
-    if missing or unexpected or misshaped:
-        problems = [
-            f"{len(names)} {what} ({_some(names)})"
-            for what, names in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("of another shape", misshaped),
-            )
-            if names
-        ]
+    other_kind = [
+        f"{n} of {t.dtype} in place of {wanted[n].dtype}"
+        for n, t in offered.items()
+        if n in wanted and t.is_floating_point() != wanted[n].is_floating_point()
+    ]
+    problems = [
+        f"{len(names)} {what} ({_some(names)})"
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", misshaped),
+            ("of another kind", other_kind),
+            ("with NaN", [n for n, t in offered.items() if bool(t.isnan().any())]),
+        )
+        if names
+    ]
+    if problems:
         raise ValueError(f"The weights in {path.name} do not fit the model: {', '.join(problems)}.")
     model.load_state_dict(offered, strict=False)
     return [n for n in expected if n not in offered]
@@ -183,6 +191,10 @@ def body_and_head(model: nn.Module, cut: str | None = None) -> tuple[nn.Sequenti
                 f"{', '.join(names[1:])}."
             )
         cut = pools[0]
+    if len(names) < 2:
+        raise ValueError(
+            f"model must have at least two children, a body and a head, but it has {len(names)}."
+        )
     if cut not in names[1:]:
         raise ValueError(f"cut must be one of {', '.join(names[1:])}, but it is {cut!r}.")
     i = names.index(cut)
@@ -284,6 +296,8 @@ def split_before(*names: str) -> Callable[[nn.Module], list[list[nn.Parameter]]]
 
     Raises
     ------
+    TypeError
+        If a name is no str.
     ValueError
         By the splitter, if the model has no parameters under one of the names after those of the
         group before it, or none at all before the first.
@@ -294,6 +308,10 @@ def split_before(*names: str) -> Callable[[nn.Module], list[list[nn.Parameter]]]
     >>> [len(group) for group in split_before("2")(model)]
     [2, 2]
     """
+
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"names must be names of modules, but one is {name!r}.")
 
     def splitter(model: nn.Module) -> list[list[nn.Parameter]]:
         groups: list[list[nn.Parameter]] = [[]]

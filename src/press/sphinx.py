@@ -402,9 +402,20 @@ def _stamps(env: BuildEnvironment) -> dict[str, str | None]:
 def _outdated(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> list[str]:
-    """Have the pages read again whose chapter was executed anew."""
-    kept = env.found_docs - added - changed - removed
-    return [name for name in sorted(kept) if _stamp(app, name) != _stamps(env).get(name)]
+    """Have the pages read again whose chapter was executed anew; all, if a style has changed."""
+    kept = sorted(env.found_docs - added - changed - removed)
+    if _restyled(Path(app.srcdir) / "_static", Path(app.outdir) / "_static"):
+        return kept
+    return [name for name in kept if _stamp(app, name) != _stamps(env).get(name)]
+
+
+def _restyled(source: Path, copied: Path) -> bool:
+    """Tell whether a style or a script is not as the pages know it, who name its checksum."""
+    return any(
+        copy.is_file() and file.read_bytes() != copy.read_bytes()
+        for file in source.rglob("*.*")
+        if (copy := copied / file.relative_to(source))
+    )
 
 
 def _remember(app: Sphinx, docname: str, source: list[str]) -> None:

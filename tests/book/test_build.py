@@ -33,6 +33,7 @@ def book(tmp_path_factory):
         "_config.yml": "title: Small\nsphinx:\n  extra_extensions: [press.sphinx]\n",
         "book/_toc.yml": "format: jb-book\nroot: index\nchapters:\n- file: numbers\n",
         "book/index.md": "# Index\n\nWelcome.\n",
+        "book/_static/own.css": "p { color: teal; }",
         "book/numbers.md": CHAPTER,
         "src/fakebox/__init__.py": "def value():\n    return 6 * 7\n",
     }
@@ -105,6 +106,14 @@ def test_sphinx_never_executes_a_page_itself(book):
     stray.unlink()
     assert result.returncode == 1
     assert "Sphinx was about to execute a page" in result.stderr
+
+
+def test_a_style_that_alone_changed_reaches_the_site(book):
+    changed = "p { color: maroon; }"
+    assert press(book).returncode == 0
+    (book.pages / "_static/own.css").write_text(changed)
+    assert press(book).returncode == 0
+    assert (book.html / "_static/own.css").read_text() == changed
 
 
 @pytest.mark.parametrize(

@@ -435,3 +435,34 @@ def test_every_global_source_of_random_numbers_goes_back_to_a_state():
     assert draws() != first
     set_rng_state(state)
     assert draws() == first
+
+
+def damaged(path, change):
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("rng"),
+        lambda c: c["rng"].clear(),
+        lambda c: c["rng"].update(numpy=3),
+        lambda c: c.update(model=[1]),
+        lambda c: c.update(optimizer={}),
+        lambda c: c["optimizer"]["param_groups"][0].pop("lr"),
+        lambda c: c["generators"].update(train=torch.ones(3)),
+        lambda c: c["callbacks"].update(MixedPrecision={}),
+    ],
+)
+def test_a_hollow_checkpoint_is_one_sentence_and_changes_nothing(tmp_path, change):
+    saved, learner = make([MixedPrecision(torch.bfloat16)]), make([MixedPrecision(torch.bfloat16)])
+    saved.fit(2)
+    save_checkpoint(tmp_path / "c", saved)
+    damaged(tmp_path / "c", change)
+    learner.fit(1)
+    before = state_of(learner)
+    with pytest.raises(ValueError, match="^path must name a file that save_checkpoint wrote, but"):
+        load_checkpoint(tmp_path / "c", learner)
+    assert_same_state(state_of(learner), before)

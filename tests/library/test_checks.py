@@ -3,11 +3,12 @@
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassbox.checks import pair, whole
+from glassbox.checks import is_number, pair, whole
 
 NO_NUMBER = [2.0, "2", None, True, math.nan]
 
@@ -53,3 +54,13 @@ def test_what_is_neither_is_refused(value):
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         pair("stride", value, 1)
+
+
+@pytest.mark.parametrize("value", [0, -1.5, math.nan, np.float32(2)])
+def test_ints_and_floats_are_numbers(value):
+    assert is_number(1, value)
+
+
+@pytest.mark.parametrize("value", [None, "2", True, 1j, (1,)])
+def test_other_things_are_no_numbers(value):
+    assert not is_number(1, value)

@@ -39,7 +39,9 @@ def test_upsampling_refuses_what_it_cannot_do():
     sentence = r"^heatmaps must have shape \(n, height, width\), but has \(2, 2\).$"
     with pytest.raises(ValueError, match=sentence):
         upsample(torch.zeros(2, 2), 4)
-    with pytest.raises(ValueError, match=r"^size must be at least 1, but it is \(4, 0\).$"):
+    with pytest.raises(
+        ValueError, match=r"^size must be a whole .* pair of them, but it is \(4, 0\)."
+    ):
         upsample(torch.zeros(1, 2, 2), (4, 0))
 
 
@@ -166,3 +168,31 @@ def test_the_figure_refuses_numbers_that_differ():
         show_heatmaps(images, torch.rand(2, 8, 8), boxes=BOX)
     with pytest.raises(ValueError, match=r"^heatmaps must have shape \(n, height, width\)"):
         show_heatmaps(images, torch.rand(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("size", ["3", (1, 2, 3), (), None])
+def test_a_size_is_one_number_or_two(size):
+    with pytest.raises(ValueError, match="^size must be a whole number of at least 1, or a pair"):
+        upsample(torch.zeros(1, 2, 2), size)
+
+
+@pytest.mark.parametrize("score", [pointing_game, energy_inside])
+def test_a_map_with_nan_scores_nan(score):
+    heat = torch.ones(2, 4, 4)
+    heat[0, 1, 1] = float("nan")
+    result = score(heat, torch.tensor([[0, 0, 2, 4]] * 2))
+    assert result.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("boxes", [torch.tensor([[0.0, 0.0, 2.0, 2.0]]), [[0, 0, 2, 2]], None])
+@pytest.mark.parametrize("score", [pointing_game, energy_inside])
+def test_boxes_hold_whole_numbers(score, boxes):
+    with pytest.raises(TypeError, match="^boxes must be a tensor of whole numbers, but it is"):
+        score(torch.ones(1, 4, 4), boxes)
+
+
+def test_pictures_are_drawn_in_at_least_one_column():
+    with pytest.raises(
+        ValueError, match="^ncols must be a whole number of at least 1, but it is 0"
+    ):
+        show_heatmaps(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 2), ncols=0)

@@ -491,3 +491,14 @@ def test_histograms_are_drawn_as_one_picture_a_layer(n_layers, panels):
         assert pictures[0].get_shared_x_axes().joined(pictures[0], pictures[-1])
         assert pictures[0].get_shared_y_axes().joined(pictures[0], pictures[-1])
     plt.close("all")
+
+
+@pytest.mark.parametrize("hist_range", [None, (0, 1, 2), (0, "1")])
+def test_a_range_is_two_numbers(hist_range):
+    with pytest.raises(ValueError, match="^hist_range must be two numbers, the smaller one first"):
+        ActivationStats(hist_range=hist_range)
+
+
+def test_a_single_module_is_not_several():
+    with pytest.raises(TypeError, match="^modules must be several modules.*, but it is a Linear.$"):
+        ActivationStats(modules=nn.Linear(1, 1))

@@ -342,3 +342,32 @@ def test_lsuv_bounds_out_of_range_are_one_sentence(options):
         ValueError, match=r"^max_iterations must be at least 1 and tol positive, bu"
     ):
         lsuv(nn.Linear(2, 2), torch.ones(1, 2), **options)
+
+
+def test_whole_numbers_are_no_weights():
+    with pytest.raises(
+        TypeError, match=r"^w must hold floating-point numbers, but .* torch.int64.$"
+    ):
+        kaiming_normal_(torch.ones(2, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("call", [init_model, lambda model: lsuv(model, torch.ones(2, 2))])
+def test_none_is_no_model(call):
+    with pytest.raises(TypeError, match="^model must be an nn.Module, but it is a NoneType.$"):
+        call(None)
+
+
+def test_a_layer_that_returns_a_tuple_cannot_be_scaled():
+    class Pair(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), x
+
+    layer = Pair(3, 2)
+    with pytest.raises(TypeError, match="^modules must each return a tensor, but Pair returns a "):
+        lsuv(layer, torch.ones(2, 3), [layer])
+
+
+def test_a_single_module_is_not_several():
+    layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="^modules must be several modules.*, but it is a Linear.$"):
+        lsuv(layer, torch.ones(2, 2), layer)

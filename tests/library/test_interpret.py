@@ -357,7 +357,9 @@ def test_the_defaults_of_the_smooth_gradient():
 
 def test_bad_settings_of_the_smooth_gradient_are_named():
     model = a_model()
-    with pytest.raises(ValueError, match="^n_samples must be at least 1, but it is 0.$"):
+    with pytest.raises(
+        ValueError, match="^n_samples must be a whole number of at least 1, but it is 0.$"
+    ):
         smooth_gradient(model, pictures(), n_samples=0)
     with pytest.raises(ValueError, match="^noise must not be negative, but it is -0.1.$"):
         smooth_gradient(model, pictures(), noise=-0.1)
@@ -431,12 +433,39 @@ def test_a_patch_of_the_whole_picture_has_one_place():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"size": 0}, "^size must be from 1 to 9, but it is 0.$"),
-        ({"size": 10}, "^size must be from 1 to 9, but it is 10.$"),
-        ({"size": 3, "stride": 4}, "^stride must be from 1 to size, 3, but it is 4.$"),
-        ({"size": 3, "stride": 0}, "^stride must be from 1 to size, 3, but it is 0.$"),
+        ({"size": 0}, "^size must be a whole number from 1 to 9, but it is 0.$"),
+        ({"size": 10}, "^size must be a whole number from 1 to 9, but it is 10.$"),
+        ({"size": 3, "stride": 4}, "^stride must be a whole number from 1 to 3, but it is 4.$"),
+        ({"size": 3, "stride": 0}, "^stride must be a whole number from 1 to 3, but it is 0.$"),
     ],
 )
 def test_patches_that_do_not_fit_are_named(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         occlusion(a_model(), pictures(), **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: input_gradient(None, pictures()), "^model must be an nn.Module, but it is NoneT"),
+        (lambda: guided_backpropagation(None, pictures()), "^model must be an nn.Module, but it"),
+        (lambda: input_gradient(a_model(), None), "^x must be a tensor of pictures, but it is Non"),
+        (
+            lambda: input_gradient(a_model(), pictures(), "cat"),
+            "^target must be a .* it is 'cat'.$",
+        ),
+        (
+            lambda: occlusion(a_model(), pictures(), fill="0"),
+            "^fill must be a number, or None, but",
+        ),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named(call, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        call()
+
+
+@pytest.mark.parametrize("noise", [None, "0.1", float("nan")])
+def test_noise_is_a_number(noise):
+    with pytest.raises(ValueError, match="^noise must not be negative, but it is"):
+        smooth_gradient(a_model(), pictures(), noise=noise)

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from glassbox.layers import (
     Conv2d,
+    Dropout,
+    Embedding,
     GeneralReLU,
     Lambda,
     conv2d,
@@ -354,3 +356,145 @@ def test_conv_layer_refuses(arguments, message):
 
 def test_the_smallest_conv_layer_is_allowed():
     assert conv_layer(1, 1, 1, 1, norm=None)(torch.ones(1, 1, 1, 1)).shape == (1, 1, 1, 1)
+
+
+# Dropout
+
+
+@given(st.floats(0, 0.99), st.integers(0, 2**20), st.sampled_from(DTYPES))
+def test_dropout_is_torchs_after_the_same_seed_in_value_and_gradient(p, seed, dtype):
+    results = []
+    for layer in (Dropout(p), nn.Dropout(p)):
+        x = rand(5, 7, dtype=dtype).requires_grad_()
+        torch.manual_seed(seed)
+        y = layer(x)
+        (gradient,) = torch.autograd.grad((y * rand(5, 7, dtype=dtype, seed=1)).sum(), x)
+        results.append((y.detach(), gradient))
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs)
+        assert torch.equal(ours == 0, theirs == 0)
+
+
+@given(st.floats(0, 0.9))
+def test_a_dropout_mask_holds_zeros_and_one_value_and_its_mean_is_1(p):
+    torch.manual_seed(0)
+    mask = Dropout(p).mask(torch.zeros(200, 500))
+    kept = mask[mask != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - p)))
+    assert abs((mask == 0).float().mean().item() - p) < 0.01
+    assert abs(mask.mean().item() - 1) < 0.05
+
+
+def test_dropout_multiplies_by_its_mask():
+    layer, x = Dropout(0.3), rand(4, 6)
+    torch.manual_seed(1)
+    mask = layer.mask(x)
+    torch.manual_seed(1)
+    assert torch.equal(layer(x), x * mask)
+
+
+def test_dropout_in_use_returns_its_input():
+    x = rand(4, 6)
+    assert Dropout(0.9).eval()(x) is x
+    assert Dropout(0)(x) is x
+
+
+def test_dropout_drops_anew_at_each_call_and_leaves_its_input_alone():
+    layer, x = Dropout(), torch.ones(100)
+    torch.manual_seed(0)
+    assert not torch.equal(layer(x), layer(x))
+    assert torch.equal(x, torch.ones(100))
+    assert str(layer) == "Dropout(p=0.5)"
+
+
+@pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
+def test_dropout_refuses_a_probability_out_of_range(p):
+    message = f"p must be at least 0 and less than 1, but it is {p!r}."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Dropout(p)
+
+
+# Embedding
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.lists(st.integers(0, 4), max_size=3),
+    st.sampled_from([torch.int64, torch.int32]),
+    st.integers(0, 99),
+)
+def test_an_embedding_is_torchs_in_value_and_gradient(n, dim, shape, dtype, seed):
+    codes = torch.randint(n, shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    results = []
+    for kind in (Embedding, nn.Embedding):
+        torch.manual_seed(seed)
+        layer = kind(n, dim)
+        y = layer(codes)
+        scale = torch.arange(y.numel(), dtype=y.dtype).view_as(y)
+        results.append((y.detach(), *torch.autograd.grad((y * scale).sum(), [layer.weight])))
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs)
+
+
+@given(st.integers(1, 9), st.integers(1, 6), st.integers(0, 20))
+def test_an_embedding_is_a_one_hot_vector_times_its_matrix(n, dim, count):
+    layer, codes = Embedding(n, dim), torch.arange(count) % n
+    expected = F.one_hot(codes, n).to(torch.float32) @ layer.weight
+    torch.testing.assert_close(layer(codes), expected)
+
+
+def test_an_embedding_has_the_names_of_torchs_and_says_what_it_is():
+    assert list(Embedding(7, 4).state_dict()) == list(nn.Embedding(7, 4).state_dict())
+    assert str(Embedding(7, 4)) == str(nn.Embedding(7, 4)) == "Embedding(7, 4)"
+
+
+@pytest.mark.parametrize("codes", [[-1, 2], [0, 3]])
+def test_a_code_without_a_row_is_refused(codes):
+    message = f"codes must be from 0 to 2, but they go from {codes[0]} to {codes[1]}."
+    with pytest.raises(IndexError, match=f"^{re.escape(message)}$"):
+        Embedding(3, 2)(torch.tensor(codes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_codes_are_whole_numbers(dtype):
+    message = f"codes must be int64 or int32, but their dtype is {dtype}."
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        Embedding(3, 2)(torch.zeros(2, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"), [((0, 1), "num_embeddings"), ((1, 0), "embedding_dim")]
+)
+def test_an_embedding_refuses_numbers_out_of_range(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, but it"):
+        Embedding(*arguments)
+
+
+def test_the_smallest_embedding_is_allowed():
+    assert Embedding(1, 1)(torch.tensor(0)).shape == (1,)
+
+
+def test_a_bias_is_a_tensor():
+    with pytest.raises(TypeError, match="^bias must be a tensor, but it is a list.$"):
+        conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), [1.0])
+
+
+def test_kernels_and_pictures_are_of_one_type():
+    weight = torch.ones(1, 1, 3, 3, dtype=torch.float64)
+    with pytest.raises(TypeError, match="^weight must have the type of x, torch.float32, but it"):
+        conv2d(torch.ones(1, 1, 3, 3), weight)
+
+
+def test_under_autocast_the_types_may_differ():
+    layer = Conv2d(1, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.ones(1, 1, 3, 3, dtype=torch.bfloat16)).shape == (1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("options", [{"sub": None}, {"sub": "1"}, {"max_value": "1"}])
+def test_a_shift_and_a_clamp_are_numbers(options):
+    with pytest.raises(TypeError, match="^sub must be a number, and max_value a number or None"):
+        GeneralReLU(**options)

@@ -53,10 +53,17 @@ def test_a_norm_takes_the_place_of_the_bias():
 
 
 @pytest.mark.parametrize(
-    "options", [{"channels": ()}, {"in_channels": 0}, {"channels": (8, 0)}, {"num_classes": 0}]
+    "options",
+    [
+        {"channels": ()},
+        {"in_channels": 0},
+        {"channels": (8, 0)},
+        {"channels": 8},
+        {"num_classes": 2.5},
+    ],
 )
 def test_bad_input_is_answered_in_one_sentence(options):
-    with pytest.raises(ValueError, match="in_channels, channels and num_classes must be whole"):
+    with pytest.raises(ValueError, match="(in_channels|channels|num_classes).* must be a"):
         simple_cnn(**options)
 
 
@@ -293,7 +300,9 @@ def test_another_block_and_another_norm():
 
 @pytest.mark.parametrize("layers", [(), (1, 2, 3), (1,)])
 def test_stages_and_widths_must_match(layers):
-    with pytest.raises(ValueError, match="layers and widths must have one number for each stage"):
+    with pytest.raises(
+        ValueError, match="layers (and widths must have one number for each|must be a)"
+    ):
         ResNet(layers, 3, widths=() if not layers else (4, 6))
 
 
@@ -302,5 +311,20 @@ def test_stages_and_widths_must_match(layers):
     [{"layers": (1, 0)}, {"widths": (0, 6)}, {"in_channels": 0}, {"num_classes": 0}],
 )
 def test_numbers_of_a_resnet_must_be_positive(options):
-    with pytest.raises(ValueError, match="must be whole numbers of at least 1, but they are"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1, but it is 0.$"):
         ResNet(**{**SMALL, **options})
+
+
+@pytest.mark.parametrize("numbers", [(0, 4, 1), (4, 0, 1), (4, 4, 0)])
+def test_a_block_needs_channels_and_a_stride(numbers):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1, but it is 0.$"):
+        BasicBlock(*numbers)
+
+
+def test_a_norm_without_a_weight_cannot_start_at_zero():
+    def norm(n):
+        return nn.BatchNorm2d(n, affine=False)
+
+    sentence = "^norm must return layers with a weight for zero_init, but BatchNorm2d has none.$"
+    with pytest.raises(ValueError, match=sentence):
+        ResNet(**{**SMALL, "norm": norm, "zero_init": True})

@@ -695,3 +695,16 @@ def test_single_precision_layers_take_double_precision_inputs():
     x = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for layer in ALL.values():
         assert layer(2)(x).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dims", [(2,), (-3,), (0, 5)])
+def test_dims_are_those_of_x(dims):
+    with pytest.raises(ValueError, match="^dims must be from -2 to 1, but they are"):
+        normalize(torch.ones(2, 3), dims)
+
+
+@pytest.mark.parametrize("name", ["eps", "momentum", "first_items", "first_variance"])
+@pytest.mark.parametrize("value", [None, "1"])
+def test_what_is_no_number_is_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        RunningBatchNorm(2, **{name: value})

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassbox.optim import SGD, Adam, Optimizer
+from glassbox.optim import SGD, Adam, AdamW, Optimizer
 
 LR = st.floats(1e-4, 0.1)
 DECAY = st.sampled_from([0.0, 0.01, 0.3])
@@ -59,7 +59,63 @@ def test_adam_takes_the_same_steps_as_torch(lr, betas, eps, decay, dtype):
     assert_same_path(lambda p: Adam(p, **options), lambda p: torch.optim.Adam(p, **options), dtype)
 
 
-@pytest.mark.parametrize("ours", [SGD, Adam])
+@settings(max_examples=40)
+@given(
+    LR,
+    st.sampled_from([(0.9, 0.999), (0.0, 0.9), (0.5, 0.5)]),
+    st.sampled_from([1e-8, 1e-3]),
+    DECAY,
+    DTYPE,
+)
+def test_adamw_takes_the_same_steps_as_torch(lr, betas, eps, decay, dtype):
+    options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": decay}
+    assert_same_path(
+        lambda p: AdamW(p, **options), lambda p: torch.optim.AdamW(p, **options), dtype
+    )
+
+
+def decay_then_step(opt_class):
+    """Return an optimizer class that shrinks the weights and leaves the gradient alone."""
+
+    class Decoupled(opt_class):
+        def update(self, p, grad, group):
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            super().update(p, grad, {**group, "weight_decay": 0.0})
+
+    return Decoupled
+
+
+@given(LR, DECAY, DTYPE)
+def test_decay_within_the_gradient_and_beside_it_are_the_same_for_plain_sgd(lr, decay, dtype):
+    options = {"lr": lr, "weight_decay": decay}
+    assert_same_path(
+        lambda p: SGD(p, **options), lambda p: decay_then_step(SGD)(p, **options), dtype
+    )
+
+
+def test_decay_within_the_gradient_and_beside_it_differ_for_adam_and_with_momentum():
+    options = {"lr": 0.1, "weight_decay": 0.3}
+    gap = trajectory(lambda p: Adam(p, **options), torch.float64) - trajectory(
+        lambda p: AdamW(p, **options), torch.float64
+    )
+    assert gap.abs().max() > 0.01
+    options["momentum"] = 0.9
+    gap = trajectory(lambda p: SGD(p, **options), torch.float64) - trajectory(
+        lambda p: decay_then_step(SGD)(p, **options), torch.float64
+    )
+    assert gap.abs().max() > 0.01
+
+
+def test_without_a_gradient_to_follow_adamw_shrinks_by_a_share_and_adam_by_about_lr():
+    for opt_class, expected in ((AdamW, 4 * 0.9), (Adam, 4 - 0.5)):
+        w = torch.tensor([4.0], requires_grad=True)
+        opt = opt_class([w], lr=0.5, weight_decay=0.2)
+        w.grad = torch.zeros(1)
+        opt.step()
+        assert w.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("ours", [SGD, Adam, AdamW])
 def test_groups_have_options_of_their_own(ours):
     theirs = getattr(torch.optim, ours.__name__)
 
@@ -78,7 +134,7 @@ def test_groups_have_options_of_their_own(ours):
     assert opt.param_groups[0]["params"][0] is w
 
 
-@pytest.mark.parametrize("ours", [SGD, Adam])
+@pytest.mark.parametrize("ours", [SGD, Adam, AdamW])
 def test_the_rate_can_be_changed_between_steps(ours):
     w = torch.zeros(1, requires_grad=True)
     opt = ours([w], lr=0.1)
@@ -90,9 +146,11 @@ def test_the_rate_can_be_changed_between_steps(ours):
 
 def test_defaults_are_those_of_torch():
     w = torch.zeros(1, requires_grad=True)
-    ours, theirs = Adam([w]).param_groups[0], torch.optim.Adam([w]).param_groups[0]
-    for name in ("lr", "betas", "eps", "weight_decay"):
-        assert ours[name] == theirs[name]
+    for opt_class in (Adam, AdamW):
+        ours = opt_class([w]).param_groups[0]
+        theirs = getattr(torch.optim, opt_class.__name__)([w]).param_groups[0]
+        for name in ("lr", "betas", "eps", "weight_decay"):
+            assert ours[name] == theirs[name]
     ours = SGD([w], lr=0.1).param_groups[0]
     assert (ours["momentum"], ours["weight_decay"]) == (0.0, 0.0)
 
@@ -119,7 +177,7 @@ def step(params, opt):
     opt.step()
 
 
-@pytest.mark.parametrize("opt_class", [SGD, Adam])
+@pytest.mark.parametrize("opt_class", [SGD, Adam, AdamW])
 def test_an_optimizer_goes_on_from_a_saved_state_bit_for_bit(opt_class):
     options = {"momentum": 0.9} if opt_class is SGD else {"betas": (0.5, 0.9)}
     params, opt = two_groups(opt_class, **options)
@@ -144,7 +202,7 @@ def test_an_optimizer_goes_on_from_a_saved_state_bit_for_bit(opt_class):
     assert not torch.equal(kept, next(iter(opt.state.values())).popitem()[1]), "a copy was loaded"
 
 
-@pytest.mark.parametrize("opt_class", [SGD, Adam])
+@pytest.mark.parametrize("opt_class", [SGD, Adam, AdamW])
 def test_a_state_has_the_shape_of_torchs(opt_class):
     options = {"momentum": 0.9} if opt_class is SGD else {}
     theirs_class = getattr(torch.optim, opt_class.__name__)
@@ -201,7 +259,7 @@ def test_a_state_of_other_groups_is_refused_and_changes_nothing():
 
 
 def test_the_gradient_itself_is_left_as_it_was():
-    for opt_class in (SGD, Adam):
+    for opt_class in (SGD, Adam, AdamW):
         w = torch.ones(2, requires_grad=True)
         options = {"momentum": 0.9} if opt_class is SGD else {}
         opt = opt_class([w], lr=0.1, weight_decay=0.5, **options)
@@ -247,6 +305,7 @@ W = [torch.ones(1, requires_grad=True)]
         (lambda: Adam(W, betas=(0.9, -0.1)), ValueError, r"betas\[1\] must be.*-0.1"),
         (lambda: Adam(W, eps=0.0), ValueError, "eps must be more than 0.*0.0"),
         (lambda: Adam(W, weight_decay=-1), ValueError, "weight_decay must be.*-1"),
+        (lambda: AdamW(W, weight_decay=-1), ValueError, "weight_decay must be.*-1"),
         (lambda: SGD([{"params": W, "lr": -1}], lr=0.1), ValueError, "lr must be.*-1"),
         (lambda: SGD([], lr=0.1), ValueError, "params must hold at least one tensor"),
         (lambda: SGD(W[0], lr=0.1), TypeError, "params must be an iterable.*single tensor"),

@@ -140,6 +140,16 @@ def test_the_axes_solve_the_regularised_problem(weight):
     assert_close(made.axes.T @ within @ made.axes, torch.eye(3))
 
 
+def test_a_group_counts_by_the_number_of_its_items():
+    x, labels = grouped(groups=4)
+    labels[torch.arange(60) > 20] = 0
+    made = discriminant_projection(x, labels, 3)
+    within, between = covariance_within(x, labels, 10.0), covariance_between(x, labels)
+    values, vectors = scipy.linalg.eigh(between, within)
+    assert_close(made.values, values[::-1][:3].copy())
+    assert_close(made.axes, up_to_sign(made.axes, vectors[:, ::-1][:, :3].copy()))
+
+
 def test_weight_is_ten_items_unless_said():
     x, labels = grouped()
     assert_close(
@@ -479,3 +489,11 @@ def test_one_dimension_is_enough():
     assert_close(made.points, (x - 3) / math.sqrt(0.5))  # the variance within groups is 1/2
     assert_close(made.values, [6.25 / 0.5])
     assert_close(pca(x, 1).points, x - 3)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_the_axes_do_not_depend_on_the_unit(scale):
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours, scaled = pca(x, 2), pca(x * scale, 2)
+    torch.testing.assert_close(scaled.values, ours.values)
+    torch.testing.assert_close(scaled.axes, ours.axes)

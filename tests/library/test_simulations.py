@@ -186,3 +186,8 @@ def test_the_corner_of_the_mark_is_kept_free():
 def test_bad_input_is_answered_in_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         cluttered_scenes(**{"n": 1, **options})
+
+
+def test_a_seed_is_a_whole_number():
+    with pytest.raises(ValueError, match="^seed must be a whole number from"):
+        cluttered_scenes(1, None)

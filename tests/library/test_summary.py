@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from glassbox.layers import Conv2d, Lambda, conv_layer
+from glassbox.norm import RunningBatchNorm
 from glassbox.summary import model_summary, receptive_field
 
 # Receptive field
@@ -272,3 +273,18 @@ def test_names_are_escaped_in_a_notebook():
     page = model_summary(model, torch.zeros(1))._repr_html_()
     assert html.escape("<b>") in page
     assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Upsample(scale_factor=2), nn.PixelShuffle(2), nn.ZeroPad2d(1), nn.Softmax(1)]
+)
+def test_what_may_move_or_add_places_has_no_field(layer):
+    with pytest.raises(ValueError, match=f"^layers must be .* but one is a {type(layer).__name__}"):
+        receptive_field([nn.Conv2d(1, 4, 3), layer])
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.ReLU6(), nn.BatchNorm2d(4), nn.Dropout2d(), nn.Identity(), RunningBatchNorm(4)]
+)
+def test_what_treats_each_place_by_itself_changes_no_field(layer):
+    assert receptive_field([nn.Conv2d(1, 4, 3), layer]) == ((3, 3), (1, 1), (0, 0))

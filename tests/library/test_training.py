@@ -815,3 +815,47 @@ def endless(callbacks):
 def test_the_smallest_allowed_values():
     assert LRFinder(n_batches=2).n_batches == 2
     assert MixedPrecision(growth_interval=1).growth_interval == 1
+
+
+def test_the_finder_does_not_take_a_loss_below_zero_for_a_blow_up():
+    learner = make()
+    learner.loss_func = lambda pred, target: mse_loss(pred, target) - 100
+    assert lr_find(learner, 1e-6, 1e-3, n_batches=8).stopped == "end"
+
+
+@pytest.mark.parametrize("value", [math.nan, -0.1, math.inf, None])
+def test_a_schedule_returns_rates(value):
+    learner = make([ParamScheduler("lr", lambda position: value)])
+    with pytest.raises(
+        ValueError, match="^sched must return finite numbers of at least 0 for 'lr'"
+    ):
+        learner.fit(1)
+
+
+def test_what_is_combined_can_be_called():
+    with pytest.raises(
+        TypeError, match="^scheds must be functions of the position, but one is 1.$"
+    ):
+        combine_scheds([0.5, 0.5], [1, 2])
+
+
+def test_without_a_loss_there_is_no_suggestion():
+    with pytest.raises(ValueError, match="^losses must hold at least one loss for a suggestion"):
+        LRFind([], []).suggestion  # noqa: B018
+
+
+@pytest.mark.parametrize("value", [None, "1"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda v: one_cycle(v),
+        lambda v: one_cycle(1.0, pct_start=v),
+        lambda v: sched_exp(v, 1.0),
+        lambda v: combine_scheds([v], [sched_no(1.0)]),
+        lambda v: LRFinder(start=v),
+        lambda v: LRFinder(blow_up=v),
+    ],
+)
+def test_what_is_no_number_is_named(call, value):
+    with pytest.raises(ValueError, match=" must be | must lie "):
+        call(value)

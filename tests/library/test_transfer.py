@@ -422,3 +422,29 @@ def test_a_parameter_may_begin_a_group():
 def test_a_name_that_begins_no_group_is_named(names, culprit):
     with pytest.raises(ValueError, match=f"names must be modules .*, but {culprit} is not"):
         split_before(*names)(in_two_parts())
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (torch.ones(2, 3, dtype=torch.int64), "1 of another kind .weight of torch.int64 in place"),
+        (torch.full((2, 3), torch.nan), "1 with NaN .weight.$"),
+    ],
+)
+def test_weights_of_another_kind_or_nan_are_not_loaded(tmp_path, weight, words):
+    model = nn.Linear(3, 2)
+    before = model.weight.clone()
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=words[:-3] if words.endswith(".$") else words):
+        load_weights(model, tmp_path / "w.pth")
+    assert torch.equal(model.weight, before)
+
+
+def test_a_model_of_one_child_has_no_two_parts():
+    with pytest.raises(ValueError, match="^model must have at least two children, .* it has 1.$"):
+        body_and_head(nn.Sequential(nn.AdaptiveAvgPool2d(1)))
+
+
+def test_a_number_is_no_name_to_split_before():
+    with pytest.raises(TypeError, match="^names must be names of modules, but one is 3.$"):
+        split_before(3)

@@ -1,6 +1,6 @@
 """Checks of arguments: bad input is answered in one sentence that says what is allowed.
 
-`whole`, `is_number`; `pair`, `Pair`.
+`whole`, `is_number`, `pair`; and the type `Pair` of what `pair` returns.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Real
 
-__all__ = ["Pair", "is_number", "pair", "whole"]
+__all__ = ["is_number", "pair", "whole"]
 
 Pair = tuple[int, int]
 """One number for the rows and one for the columns."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glassbox.checks import Pair, pair
 from glassbox.layers import Conv2d, Dropout, GeneralReLU, Lambda
+from glassbox.norm import BatchNorm, GroupNorm, RunningBatchNorm
 
 __all__ = ["LayerRow", "ModelSummary", "ReceptiveField", "model_summary", "receptive_field"]
 
@@ -77,6 +78,7 @@ _PLACE_BY_PLACE = (  # a subclass counts as its parent: ReLU6 is a Hardtanh
     *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Tanh, nn.Hardtanh, nn.Tanhshrink),
     *(nn.Softshrink, nn.Hardshrink),
     *(nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm),
+    *(BatchNorm, GroupNorm, RunningBatchNorm),
     *(nn.LocalResponseNorm, nn.Identity, nn.ChannelShuffle),
     *(Dropout, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
@@ -100,8 +102,7 @@ def _window(layer: nn.Module) -> tuple[Pair, Pair, Pair]:
             f"layers must treat an image place by place, but {kind} may mix all of its places; "
             "leave it out, and what follows it."
         )
-    # The norms of this library come after this module.
-    if isinstance(layer, _PLACE_BY_PLACE) or type(layer).__module__ == "glassbox.norm":
+    if isinstance(layer, _PLACE_BY_PLACE):
         return (1, 1), (1, 1), (0, 0)
     if not isinstance(layer, _WINDOWS):
         raise ValueError(

@@ -16,7 +16,9 @@ DATA = os.environ.get("GLASSBOX_FULL_DATA")
 LESSON_RESULTS = [
     *("L10-var", "L4-sim", "L4-lin", "L4-net", "L6-sgd", "L10-cnn", "L10-hooks", "L10-kaiming"),
     *("L10-grelu", "L10-dead", "L10-sched", "L10-lsuv", "L10-nobn", "L10-bn", "L10-bnsched"),
-    *("L10-ln", "L10-in", "L10-bs2", "L10-rbn", "L10-one", "L4-res"),
+    *("L10-ln", "L10-in", "L10-bs2", "L10-rbn", "L10-one", "L4-res", "L6-char3", "L6-loop"),
+    *("L6-cat", "L6-nnrnn", "L6-multi", "L6-eye", "L6-state", "L6-gru", "L6-ross", "L6-emb"),
+    "L6-collab",
 ]
 
 pytestmark = pytest.mark.skipif(not DATA, reason="GLASSBOX_FULL_DATA names no folder of data")

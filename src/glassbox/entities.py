@@ -9,6 +9,7 @@ Built in the chapter *tabular*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -166,7 +167,11 @@ class TabularModel(nn.Module):
         for p in (embedding_dropout, *drops):
             if not 0 <= p < 1:
                 raise ValueError(f"dropout must be from 0 to below 1, but it is {p!r}.")
-        if y_range is not None and not y_range[0] < y_range[1]:
+        for width in widths:
+            whole("widths", width, 1)
+        if y_range is not None and not (
+            len(y_range) == 2 and -math.inf < y_range[0] < y_range[1] < math.inf
+        ):
             raise ValueError(f"y_range must be a lower and a higher number, but it is {y_range}.")
         if not cardinalities and not num_numbers:
             raise ValueError("cardinalities must not be empty where num_numbers is 0.")

@@ -224,7 +224,7 @@ def suspect_labels(
     Raises
     ------
     ValueError
-        If shapes do not fit, or a target is no class.
+        If shapes do not fit, a target is no class, or all are the same one.
 
     References
     ----------
@@ -234,6 +234,11 @@ def suspect_labels(
     probs = log_probs.exp()
     own = probs.gather(1, target[:, None])[:, 0]
     n_classes = probs.shape[1]
+    if bool((target == target[0]).all()):
+        raise ValueError(
+            "target must hold labels of at least two classes, or none can be suspected of being "
+            f"another, but all {len(target)} are {target[0].item()}."
+        )
     members = torch.bincount(target, minlength=n_classes)
     sums = torch.zeros(n_classes, dtype=own.dtype).index_add_(0, target, own)
     # A class that no item is labelled with has no threshold, and nothing is suspected to be of it.

@@ -1,13 +1,14 @@
 """Tables: what a date holds, what a column is, and a split by time; checks of columns.
 
-`add_datepart`, `DATE_PARTS`, `cardinality`, `split_by_time`; `check_columns`, `as_levels`,
-`as_numbers`, `listed`.
+`add_datepart`, `DATE_PARTS`, `cardinality`, `split_by_time`; `check_columns`, `check_rows`,
+`as_levels`, `as_numbers`, `listed`.
 
 Built in the chapter *tabular*.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "as_numbers",
     "cardinality",
     "check_columns",
+    "check_rows",
     "listed",
     "split_by_time",
 ]
@@ -69,8 +71,8 @@ def add_datepart(
     Raises
     ------
     TypeError, ValueError
-        If the column is not there or holds something else than dates, a row has no date, or the
-        table has a column of a new name already.
+        If the column is not there or holds something else than dates, a row has no date, the
+        table has no row, or a column of a new name already.
 
     References
     ----------
@@ -103,15 +105,24 @@ def add_datepart(
 
 def _dates(table: pd.DataFrame, column: str, date_format: str = "ISO8601") -> Any:
     check_columns(table, [column])
+    check_rows(table)
     values = table[column]
-    if pd.api.types.is_numeric_dtype(values):  # would be read as nanoseconds since 1970
+    # Numbers would be read as nanoseconds since 1970.
+    if pd.api.types.is_numeric_dtype(values) and values.notna().any():
         raise TypeError(
             f"column {column!r} must hold dates or text, but its dtype is {values.dtype}."
         )
     if pd.api.types.is_datetime64_any_dtype(values):
         dates = values
     else:
-        dates = pd.to_datetime(values, format=date_format, errors="coerce")
+        readable = values.where(values.map(lambda value: isinstance(value, str | dt.date)))
+        try:
+            dates = pd.to_datetime(readable, format=date_format, errors="coerce")
+        except ValueError as error:
+            raise ValueError(
+                f"column {column!r} must hold dates of the format {date_format} and of one time "
+                f"zone, but pandas cannot read them: {str(error).split('. ')[0].rstrip('.')}."
+            ) from None
     wrong = np.flatnonzero(dates.isna())
     if len(wrong):
         first = values.iloc[wrong[0]]
@@ -156,9 +167,18 @@ def cardinality(table: pd.DataFrame, max_levels: int = 50) -> pd.DataFrame:
         present = values.dropna()
         return "category" if levels <= max_levels and (present % 1 == 0).all() else "number"
 
+    def count(name: Any) -> int:
+        try:
+            return int(table[name].nunique())
+        except TypeError:
+            raise TypeError(
+                f"column {name!r} must hold text, numbers, dates or True and False, but it holds "
+                "what cannot be compared, such as lists."
+            ) from None
+
     rows = {
         name: {
-            "levels": (levels := int(table[name].nunique())),
+            "levels": (levels := count(name)),
             "missing": float(table[name].isna().mean()) if len(table) else 0.0,
             "suggested": suggested(table[name], levels),
         }
@@ -177,7 +197,7 @@ def split_by_time(
     table : DataFrame
         In any order.
     valid_from : str or Timestamp
-        The first date of the validation set.
+        The first date of the validation set; text in ISO 8601.
     column : str
         Holds dates, or text in ISO 8601.
 
@@ -192,12 +212,16 @@ def split_by_time(
         As in `add_datepart`; or if `valid_from` is no date, or one of the sets would be empty.
     """
     dates = _dates(table, column)
-    try:
-        cut = pd.Timestamp(valid_from)
-    except ValueError:
-        cut = pd.NaT
+    cut = pd.NaT
+    if isinstance(valid_from, str | dt.date):
+        cut = pd.to_datetime(valid_from, format="ISO8601", errors="coerce")
     if pd.isna(cut):
-        raise ValueError(f"valid_from must be a date, but it is {valid_from!r}.")
+        raise ValueError(f"valid_from must be a date such as 2015-06-20, but it is {valid_from!r}.")
+    if (cut.tz is None) != (dates.dt.tz is None):
+        raise ValueError(
+            f"valid_from must have a time zone if and only if the dates have one, but it has "
+            f"{cut.tz} and they have {dates.dt.tz}."
+        )
     later = torch.from_numpy((dates >= cut).to_numpy(dtype=bool, copy=True))
     if not 0 < int(later.sum()) < len(later):
         raise ValueError(
@@ -251,18 +275,20 @@ def as_numbers(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
     Raises
     ------
     TypeError, ValueError
-        If the column holds something else, or a number that is not finite.
+        If the column holds something else, or a number that is not finite as a float32.
     """
     column = table[name]
+    if column.isna().all():  # of whatever dtype
+        return np.full(len(column), np.nan)
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
     if not numeric:
         raise TypeError(f"column {name!r} must hold numbers, but its dtype is {column.dtype}.")
     values: NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    infinite = np.flatnonzero(np.isinf(values))
+    infinite = np.flatnonzero(np.abs(values) > np.finfo(np.float32).max)
     if len(infinite):
         raise ValueError(
-            f"column {name!r} must hold finite numbers, but row {infinite[0]} holds "
-            f"{values[infinite[0]]}."
+            f"column {name!r} must hold finite numbers, up to 3.4e+38 in size, but row "
+            f"{infinite[0]} holds {values[infinite[0]]}."
         )
     return values
 
@@ -284,8 +310,20 @@ def check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
     if lacking:
         raise ValueError(
             f"table must have {listed(lacking)} among its columns, which are "
-            f"{listed(list(table.columns))}."
+            f"{listed(list(table.columns)) or 'none'}."
         )
+
+
+def check_rows(table: pd.DataFrame) -> None:
+    """Refuse a table without rows.
+
+    Raises
+    ------
+    ValueError
+        In one sentence.
+    """
+    if not len(table):
+        raise ValueError("table must have at least one row, but it has none.")
 
 
 def listed(names: Sequence[object]) -> str:

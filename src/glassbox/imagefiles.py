@@ -99,6 +99,8 @@ def check_names(names: Sequence[str], pattern: str) -> None:
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern must be text, but it is a {type(pattern).__name__}.")
     try:
         compiled = re.compile(pattern)
     except re.error as error:

@@ -46,7 +46,7 @@ class ImageFolder:
     pattern : str
         A regular expression with one group that finds the label in a file's name (below the folder,
         with slashes): ``r"([^/]+)_\d+\.jpg$"`` for cat_12.jpg, ``r"^([^/]+)/"`` for cat/12.jpg.
-    steps : iterable of callable
+    steps : callable, or iterable of callable
         Applied in turn to every picture, a tensor of shape (channels, height, width).
     channels : {1, 3}
         Grey, or colour.
@@ -71,6 +71,8 @@ class ImageFolder:
         If there is no such folder, or no picture in it.
     ValueError
         If the pattern is unusable, or does not match the names of all files.
+    TypeError
+        If a step is no function.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class ImageFolder:
         skip_broken: bool = False,
     ) -> None:
         self.folder, self.pattern, self.channels = Path(folder), pattern, channels
-        self.steps = list(steps)
+        self.steps = _listed(steps)
         self.files = find_images(folder)
         self.skipped: dict[str, str] = {}
         check_names([self.name(i) for i in range(len(self.files))], pattern)
@@ -142,12 +144,22 @@ class ImageFolder:
         rows: Iterable[int] | Tensor,
         steps: Iterable[Callable[[Tensor], Tensor]] | None = None,
     ) -> ImageFolder:
-        """Return some of the pictures, with the same classes; with steps of their own if given."""
+        """Return some of the pictures, with the same classes; with steps of their own if given.
+
+        Raises
+        ------
+        ValueError
+            If there is no row, or one is no whole number or out of range.
+        """
         rows = rows.tolist() if isinstance(rows, Tensor) else list(rows)
+        if not rows:
+            raise ValueError("rows must hold at least one row, but it is empty.")
+        for row in rows:
+            whole("rows", row, -len(self), len(self) - 1)
         part = copy.copy(self)
         part.files = [self.files[row] for row in rows]
         part.labels = self.labels[torch.tensor(rows, dtype=torch.int64)]
-        part.steps = self.steps if steps is None else list(steps)
+        part.steps = self.steps if steps is None else _listed(steps)
         return part
 
     def split(self, valid_fraction: float, seed: int = 0) -> tuple[ImageFolder, ImageFolder]:
@@ -176,6 +188,12 @@ class ImageFolder:
             If a file cannot be read, or the pictures do not have one size.
         """
         return _stacked([self[i][0] for i in range(len(self))], self._names()), self.labels
+
+    def _only_one_class(self) -> None:
+        raise ImageError(
+            f"pattern must find at least two labels to tell apart, but {self.pattern!r} finds "
+            f"{self.classes[0]!r} in every file name."
+        )
 
     def _names(self) -> list[str]:
         return [self.name(i) for i in range(len(self))]
@@ -234,9 +252,19 @@ class ImageFolder:
             batch = walk("stack them", lambda: _stacked(images, names), _shape)
             if batch_transform is not None:
                 walk(_title(batch_transform), partial(batch_transform, batch), _shape)
+            if len(self.classes) < 2:  # legal, but there is nothing to learn
+                walk("tell classes apart", self._only_one_class, str)
         except _Failed:
             pass
         return "\n".join(lines)
+
+
+def _listed(steps: Iterable[Callable[[Tensor], Tensor]]) -> list[Callable[[Tensor], Tensor]]:
+    listed = list(steps) if isinstance(steps, Iterable) else [steps]
+    for step in listed:
+        if not callable(step):
+            raise TypeError(f"steps must be functions, but one is {step!r}.")
+    return listed
 
 
 class _Failed(Exception):
@@ -255,6 +283,10 @@ def _shape(x: Any) -> str:
 
 def _stacked(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
     for image, name in zip(images, names, strict=True):
+        if not isinstance(image, Tensor):
+            raise ImageError(
+                f"steps must return tensors, but for {name} they return a {type(image).__name__}."
+            )
         if image.shape != images[0].shape:
             raise ImageError(
                 f"pictures must have one size to be stacked, but {names[0]} is {_shape(images[0])} "

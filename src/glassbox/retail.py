@@ -1,6 +1,6 @@
-"""A retail chain whose truth is known, because we wrote it; and a reader's own Rossmann files.
+"""A retail chain whose truth is known, because we wrote it; and what one does with its table.
 
-`retail_chain`, `RetailTruth`, `COLUMNS`; `load_rossmann`; `days_around_closures`, `leaderboard`.
+`retail_chain`, `RetailTruth`, `COLUMNS`; `days_around_closures`, `leaderboard`.
 
 A row is a store on a day. What sells depends on the store, the day, a promotion, holidays, and on
 where the store's state lies on a map that the table does not contain. Used in the chapter
@@ -9,9 +9,8 @@ where the store's state lies on a map that the table does not contain. Used in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,6 @@ __all__ = [
     "RetailTruth",
     "days_around_closures",
     "leaderboard",
-    "load_rossmann",
     "retail_chain",
 ]
 
@@ -103,10 +101,11 @@ def retail_chain(num_stores: int | None = None, seed: int = 0) -> tuple[pd.DataF
     Raises
     ------
     ValueError
-        If `num_stores` is too small.
+        If `num_stores` is too small, or `seed` negative.
     """
     num_stores = _STORES[profile()] if num_stores is None else num_stores
     whole("num_stores", num_stores, len(_STATES))
+    whole("seed", seed, 0)
     rng = np.random.default_rng(seed)
     dates = pd.date_range(_FIRST, periods=_DAYS)
     weekday = dates.day_of_week.to_numpy()
@@ -223,67 +222,6 @@ def _disturbance(closed: NDArray[np.bool_]) -> Floats:
     return _HOARDING * np.exp((1 - before) / _FADE) + _CATCHING_UP * np.exp((1 - after) / _FADE)
 
 
-def load_rossmann(folder: str | Path) -> pd.DataFrame:
-    """Return the competition's training table from a reader's own files, as `COLUMNS`.
-
-    The files may not be passed on, so that the book has none of them. Whoever has accepted the
-    competition's rules puts them into a folder: ``train.csv`` and ``store.csv``, as they come, and,
-    if there is one, ``store_states.csv`` (columns Store and State), which a competitor shared.
-
-    Parameters
-    ----------
-    folder : str or Path
-
-    Returns
-    -------
-    DataFrame
-        A row for each store and day, ordered by date and store. Without ``store_states.csv``,
-        every State is "unknown".
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is not there.
-    ValueError
-        If a file lacks a column, a date does not parse, or a store is not described.
-    """
-    folder = Path(folder)
-    train = _read(folder, "train.csv", COLUMNS[:8])
-    stores = _read(folder, "store.csv", ("Store", *COLUMNS[9:]))
-    if (folder / "store_states.csv").exists():
-        states = _read(folder, "store_states.csv", ("Store", "State"))
-    else:
-        states = stores[["Store"]].assign(State="unknown")
-    for name, described in (("store.csv", stores), ("store_states.csv", states)):
-        unknown = np.setdiff1d(train["Store"], described["Store"])
-        if len(unknown) or described["Store"].duplicated().any():
-            what = f"lacks {unknown[0]}" if len(unknown) else "has one of them twice"
-            raise ValueError(f"{name} must describe each store of train.csv once, but it {what}.")
-    dates = pd.to_datetime(train["Date"], format="%Y-%m-%d", errors="coerce")
-    if dates.isna().any():
-        row = int(np.flatnonzero(dates.isna())[0])
-        raise ValueError(
-            f"train.csv must hold dates such as 2015-07-31, but its row {row} holds "
-            f"{train['Date'].iloc[row]!r}."
-        )
-    table = train.assign(Date=dates).merge(stores, on="Store").merge(states, on="Store")
-    table = table.astype({"SchoolHoliday": float, "CompetitionDistance": float})
-    return table.sort_values(["Date", "Store"], ignore_index=True)[list(COLUMNS)]
-
-
-def _read(folder: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    path = folder / name
-    if not path.exists():
-        raise FileNotFoundError(f"folder must hold {name}, but {path} is not there.")
-    # Without a type, pandas reads "0" of StateHoliday as a number in some parts of the file and as
-    # text in others.
-    table = pd.read_csv(path, dtype={"StateHoliday": str})
-    lacking = [column for column in columns if column not in table.columns]
-    if lacking:
-        raise ValueError(f"{name} must have the column {lacking[0]!r}, but it has not.")
-    return table[list(columns)]
-
-
 def days_around_closures(table: pd.DataFrame, min_days: int = 7, at_most: int = 14) -> pd.DataFrame:
     """Return the table with two columns more: how near each row is to a long closure of its store.
 
@@ -305,13 +243,20 @@ def days_around_closures(table: pd.DataFrame, min_days: int = 7, at_most: int = 
     Raises
     ------
     TypeError, ValueError
-        If a column is not there, Date holds no dates, or a number is out of range.
+        If a column is not there, Date holds no dates, a row lacks its date or its store, or a
+        number is out of range.
     """
     check_columns(table, ["Store", "Date", "Open"])
     whole("min_days", min_days, 1)
     whole("at_most", at_most, 1)
     if not pd.api.types.is_datetime64_any_dtype(table["Date"]):
         raise TypeError(f"column 'Date' must hold dates, but its dtype is {table['Date'].dtype}.")
+    for name in ("Store", "Date"):
+        if table[name].isna().any():
+            raise ValueError(
+                f"column {name!r} must have a value in every row, but it lacks "
+                f"{table[name].isna().sum()} of {len(table)}."
+            )
     place = np.flatnonzero(as_numbers(table, "Open") == 1)
     rows = table[["Store", "Date"]].iloc[place].reset_index(drop=True)
     rows = rows.sort_values(["Store", "Date"])
@@ -356,8 +301,8 @@ def leaderboard(
     Raises
     ------
     ValueError
-        If there is no submission, the lengths differ, one of the parts is empty, or an actual
-        value is not positive.
+        If there is no submission, the lengths differ, one of the parts is empty, a prediction is
+        not finite, or an actual value not positive.
     """
     truth, shown = torch.as_tensor(actual), torch.as_tensor(public)
     if shown.dtype != torch.bool or shown.shape != truth.shape or shown.all() or not shown.any():
@@ -375,6 +320,8 @@ def leaderboard(
                 f"submission {name!r} must have shape {tuple(truth.shape)}, but it has "
                 f"{tuple(pred.shape)}."
             )
+        if not bool(torch.isfinite(pred).all()):
+            raise ValueError(f"submission {name!r} must hold finite numbers in every row.")
         parts = {"public": shown, "private": ~shown}
         scores[name] = {
             part: rmspe(pred[rows], truth[rows].to(pred.dtype)).item()

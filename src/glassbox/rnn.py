@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glassbox.checks import whole
+from glassbox.checks import is_number, whole
 from glassbox.learner import Callback
 from glassbox.losses import sigmoid
 
@@ -179,7 +179,7 @@ class _Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         whole("num_layers", num_layers, 1)
-        if not 0 <= dropout < 1:
+        if not (is_number(dropout) and 0 <= dropout < 1):
             raise ValueError(f"dropout must be at least 0 and less than 1, but it is {dropout!r}.")
         self.input_size, self.hidden_size = input_size, hidden_size
         self.num_layers, self.dropout = num_layers, dropout
@@ -232,8 +232,10 @@ class _Recurrent(nn.Module):
         if state is None:
             parts: tuple[Tensor, ...] = (x.new_zeros(shape),) * self.parts
         else:
-            parts = (state,) if isinstance(state, Tensor) else tuple(state)
-        shapes = [tuple(part.shape) for part in parts]
+            parts = tuple(state) if isinstance(state, tuple | list) else (state,)
+        shapes = [
+            tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts
+        ]
         if shapes != [shape] * self.parts:
             allowed = f"shape {shape}" if self.parts == 1 else f"two parts of shape {shape}"
             raise ValueError(
@@ -315,16 +317,47 @@ class CharModel(nn.Module):
         self.state: State = None
 
     def step(self, x: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Return logits of shape (n, time, vocab_size) for codes (n, time), and the last state."""
-        outputs, state = self.rnn(self.embedding(x), state)
+        """Return logits of shape (n, time, vocab_size) for codes (n, time), and the last state.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another shape, or one is not in the vocabulary (on the CPU; on an
+            accelerator to look would mean to wait).
+        """
+        if x.ndim != 2:
+            raise ValueError(f"x must have shape (n, time), but it has shape {tuple(x.shape)}.")
+        try:
+            inputs = self.embedding(x)
+        except IndexError:
+            last = self.embedding.num_embeddings - 1
+            raise ValueError(
+                f"x must hold codes from 0 to {last}, but they go from {x.min()} to {x.max()}."
+            ) from None
+        outputs, state = self.rnn(inputs, state)
         return self.linear(self.dropout(outputs)), state
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits of shape (n, time, vocab_size) for codes of shape (n, time)."""
+        """Return logits of shape (n, time, vocab_size) for codes of shape (n, time).
+
+        Raises
+        ------
+        ValueError
+            If a state is kept from a batch of another size.
+        """
+        self._check_kept(len(x))
         logits, state = self.step(x, self.state)
         if self.keep_state:
             self.state = detached(state)
         return logits
+
+    def _check_kept(self, batch_size: int) -> None:
+        kept = batch_size if self.state is None else _hidden(self.state).shape[1]
+        if kept != batch_size:
+            raise ValueError(
+                f"x must be a batch of {kept}, as the state that is kept, but it is one of "
+                f"{batch_size}; call reset() where the text begins anew."
+            )
 
     def reset(self) -> None:
         """Forget the state: the next batch begins with zeros."""
@@ -353,6 +386,12 @@ def clip_gradient(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
 
     Its direction stays. Equal to `torch.nn.utils.clip_grad_norm_`.
 
+    Parameters
+    ----------
+    parameters : iterable of Tensor
+        Those without a gradient are passed over.
+    max_norm : float
+
     Returns
     -------
     Tensor
@@ -368,7 +407,7 @@ def clip_gradient(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     .. [1] Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks",
        2013.
     """
-    if not max_norm > 0:
+    if not (is_number(max_norm) and max_norm > 0):
         raise ValueError(f"max_norm must be positive, but it is {max_norm!r}.")
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
@@ -411,15 +450,29 @@ def hidden_states(model: CharModel, codes: Tensor) -> Tensor:
     Parameters
     ----------
     model : CharModel
-        The state that it keeps is not touched.
+        It reads in evaluation mode, and the state that it keeps is not touched.
     codes : Tensor of int64, shape (n,)
 
     Returns
     -------
     Tensor, shape (n, hidden_size), on the CPU
+
+    Raises
+    ------
+    ValueError
+        If there is no character.
     """
-    device = next(model.parameters()).device
-    outputs: Tensor = model.rnn(model.embedding(codes[None].to(device)))[0]
+    if codes.ndim != 1 or len(codes) == 0:
+        raise ValueError(
+            "codes must have shape (n,) with at least one character, but they have shape "
+            f"{tuple(codes.shape)}."
+        )
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        outputs: Tensor = model.rnn(model.embedding(codes[None].to(device)))[0]
+    finally:
+        model.train(training)
     return outputs[0].cpu()
 
 

@@ -199,6 +199,21 @@ SHEETS: dict[str, DataSheet] = {
         distribution=_FREE,
         maintenance=_OURS,
     ),
+    "film-club": DataSheet(
+        "A film club (simulated)",
+        motivation="Made for the chapter on collaborative filtering: MovieLens may not be passed "
+        "on with the book, and here everybody's taste is known.",
+        composition="A row for each rating: member, film, stars, and the film's invented title and "
+        "genre. Two tastes, generosity and quality made the ratings, and are not in the table. A "
+        "row is missing where a member did not rate, which is by no means at random: members "
+        "see what they will like. About nobody.",
+        collection="Drawn by `glassbox.tastes` from a seed.",
+        preprocessing="Ratings are rounded to half stars and cut at both ends of the scale.",
+        uses="Learning, and testing whether a model finds what was put in. Not to learn about "
+        "films or people: that those who like grave films are harsh was our idea.",
+        distribution=_FREE,
+        maintenance=_OURS,
+    ),
     "feedback": DataSheet(
         "A city, a platform and a town (simulated)",
         motivation="Made for the chapter on ethics: feedback loops in which what the system cannot "

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from glassbox.frames import as_levels, as_numbers, check_columns, listed
+from glassbox.frames import as_levels, as_numbers, check_columns, check_rows, listed
 
 __all__ = [
     "Category",
@@ -91,7 +91,14 @@ class Number:
                 f"column {self.name!r} must have a value in every row, as in the training rows, "
                 f"but it lacks {missing.sum()} of {len(values)}."
             )
-        return np.asarray((np.where(missing, self.fill, values) - self.mean) / self.std)
+        scaled = (np.where(missing, self.fill, values) - self.mean) / self.std
+        if len(scaled) and np.abs(scaled).max() > np.finfo(np.float32).max:
+            raise ValueError(
+                f"column {self.name!r} must hold numbers of a size like those of the training "
+                f"rows, from which {values[np.abs(scaled).argmax()]:g} is too far away to be "
+                "scaled."
+            )
+        return np.asarray(scaled)
 
 
 def _category(train: pd.DataFrame, name: str) -> Category:
@@ -108,7 +115,7 @@ def _number(train: pd.DataFrame, name: str) -> Number:
         raise ValueError(_all_missing(name, len(train)))
     fill = float(np.median(values[~missing]))
     values = np.where(missing, fill, values)
-    if values.min() == values.max():
+    if values.min() == values.max() or values.std() == 0:
         raise ValueError(
             f"column {name!r} must vary in the training rows, but all of its values are {fill:g}: "
             "leave it out."
@@ -167,7 +174,7 @@ class TabularProcessor:
             number that does not vary there or is infinite; or `train_rows` are no rows.
         """
         for argument, names in (("categories", categories), ("numbers", numbers)):
-            if isinstance(names, str):
+            if isinstance(names, str) or not hasattr(names, "__iter__"):
                 raise TypeError(f"{argument} must be a list of names, but it is {names!r}.")
         wanted = [*categories, *numbers]
         if not wanted or len(set(wanted)) < len(wanted):
@@ -176,6 +183,7 @@ class TabularProcessor:
                 f"are {list(categories)} and {list(numbers)}."
             )
         check_columns(table, wanted)
+        check_rows(table)
         train = table.iloc[_rows("train_rows", train_rows, len(table))]
         fitted = tuple(_number(train, name) for name in numbers)
         levels = [_category(train, name) for name in categories]
@@ -239,12 +247,20 @@ class TabularProcessor:
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"text must be what TabularProcessor.to_json wrote, but it begins with "
-                f"{text[:40]!r}."
+                f"{str(text)[:40]!r}."
             ) from None
 
     def save(self, path: str | Path) -> None:
-        """Write `to_json` to a file, which is complete or not there."""
+        """Write `to_json` to a file, which is complete or not there.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder is not there.
+        """
         path = Path(path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"path must lie in a folder, but {path.parent} is none.")
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, delete=False, encoding="utf-8"
         ) as file:
@@ -267,7 +283,15 @@ class Prepared:
     valid: tuple[Tensor, Tensor]
 
     def y_range(self, margin: float = 0.1) -> tuple[float, float]:
-        """Return the lowest and the highest training target, `margin` of their distance wider."""
+        """Return the lowest and the highest training target, `margin` of their distance wider.
+
+        Raises
+        ------
+        ValueError
+            If the margin is negative.
+        """
+        if not margin >= 0:
+            raise ValueError(f"margin must be at least 0, but it is {margin!r}.")
         low, high = (float(v) for v in self.train[1].aminmax())
         return low - margin * (high - low), high + margin * (high - low)
 
@@ -304,6 +328,7 @@ def prepare(
         missing, infinite, among the inputs, or not positive where its logarithm is wanted.
     """
     check_columns(table, [target])
+    check_rows(table)
     if target in [*categories, *numbers]:
         raise ValueError(f"target must not be among the inputs, but {target!r} is.")
     rows = _rows("train_rows", train_rows, len(table)), _rows("valid_rows", valid_rows, len(table))
@@ -337,7 +362,10 @@ def _targets(table: pd.DataFrame, target: str, log: bool) -> Tensor:
 
 
 def _rows(name: str, rows: Rows, n: int) -> NDArray[np.int64]:
-    array = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+    try:
+        array = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(rows, dtype=object)
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
         raise ValueError(
             f"{name} must hold at least one row number, in one dimension, but it has shape "

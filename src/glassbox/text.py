@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from glassbox.checks import whole
+from glassbox.checks import is_number, whole
 from glassbox.losses import cross_entropy, softmax
 
 __all__ = [
@@ -49,6 +49,8 @@ class CharVocab:
     ------
     ValueError
         If the text is empty.
+    TypeError
+        If it is no string.
 
     Examples
     --------
@@ -60,6 +62,7 @@ class CharVocab:
     """
 
     def __init__(self, text: str) -> None:
+        _check_text(text)
         if not text:
             raise ValueError("text must hold at least one character, but it is empty.")
         self.chars = sorted(set(text))
@@ -76,7 +79,10 @@ class CharVocab:
         ------
         ValueError
             If a character is not in the vocabulary; the first such is named with its place.
+        TypeError
+            If `text` is no string.
         """
+        _check_text(text)
         try:
             return torch.tensor([self._codes[char] for char in text], dtype=torch.int64)
         except KeyError:
@@ -92,15 +98,26 @@ class CharVocab:
         Raises
         ------
         ValueError
-            If a code is not in the vocabulary.
+            If one is not the code of a character of the vocabulary.
         """
         numbers = codes.tolist() if isinstance(codes, Tensor) else list(codes)
         for number in numbers:
-            if not 0 <= number < len(self):
+            if not (isinstance(number, int) and 0 <= number < len(self)):
                 raise ValueError(
-                    f"codes must lie between 0 and {len(self) - 1}, but one is {number}."
+                    f"codes must be whole numbers from 0 to {len(self) - 1}, but one is {number!r}."
                 )
         return "".join(self.chars[number] for number in numbers)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string, but it is a {type(text).__name__}.")
+
+
+def _check_codes(codes: Tensor) -> None:
+    if not isinstance(codes, Tensor) or codes.ndim != 1:
+        was = f"of shape {tuple(codes.shape)}" if isinstance(codes, Tensor) else f"{codes!r:.40}"
+        raise ValueError(f"codes must be a tensor of shape (n,), but it is {was}.")
 
 
 def split_tail(codes: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
@@ -122,7 +139,8 @@ def split_tail(codes: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
     ValueError
         If the fraction is out of range, or one of the parts would be empty.
     """
-    if not 0 < fraction < 1:
+    _check_codes(codes)
+    if not (is_number(fraction) and 0 < fraction < 1):
         raise ValueError(f"fraction must lie between 0 and 1, but it is {fraction!r}.")
     cut = len(codes) - round(len(codes) * fraction)
     if not 0 < cut < len(codes):
@@ -221,6 +239,7 @@ def streams(codes: Tensor, batch_size: int, size: int) -> tuple[Tensor, Tensor]:
     >>> x.tolist()
     [[0, 1, 2], [6, 7, 8], [3, 4, 5], [9, 10, 11]]
     """
+    _check_codes(codes)
     whole("batch_size", batch_size, 1)
     whole("size", size, 1)
     batches = (len(codes) - 1) // (batch_size * size)
@@ -238,6 +257,7 @@ def streams(codes: Tensor, batch_size: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _check_length(codes: Tensor, size: int) -> None:
+    _check_codes(codes)
     whole("size", size, 1)
     if len(codes) <= size:
         raise ValueError(
@@ -293,9 +313,16 @@ def sample_next(
     Raises
     ------
     ValueError
-        If `temperature` is negative or not finite, or `top_k` is not between 1 and the classes.
+        If `temperature` is negative or not finite, `top_k` is not between 1 and the classes, or
+        the logits have another shape or hold NaN.
     """
-    if not 0 <= temperature < math.inf:
+    if logits.ndim != 2 or logits.shape[1] == 0:
+        raise ValueError(
+            f"logits must have shape (n, classes), but they have shape {tuple(logits.shape)}."
+        )
+    if bool(logits.isnan().any()):
+        raise ValueError("logits must be numbers, but NaN is among them: has the model diverged?")
+    if not (is_number(temperature) and 0 <= temperature < math.inf):
         raise ValueError(f"temperature must be at least 0 and finite, but it is {temperature!r}.")
     if top_k is not None:
         whole("top_k", top_k, 1, logits.shape[-1])
@@ -304,7 +331,9 @@ def sample_next(
         logits = logits.masked_fill(logits < least, -math.inf)
     if temperature == 0:
         return logits.argmax(-1)
-    probabilities = softmax(logits.detach().cpu() / temperature)
+    # From the largest logit down, or a small temperature would make infinity of it.
+    below = logits - logits.amax(-1, keepdim=True)
+    probabilities = softmax(below.detach().cpu() / temperature)
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(logits.device)
 
 
@@ -418,5 +447,12 @@ TEXT_FEATURES: dict[str, Callable[[str], list[float]]] = {
 
 
 def text_features(text: str) -> dict[str, Tensor]:
-    """Return every one of `TEXT_FEATURES` of a text, as float32 tensors of shape (len(text),)."""
+    """Return every one of `TEXT_FEATURES` of a text, as float32 tensors of shape (len(text),).
+
+    Raises
+    ------
+    TypeError
+        If `text` is no string.
+    """
+    _check_text(text)
     return {name: torch.tensor(follow(text)) for name, follow in TEXT_FEATURES.items()}

@@ -245,20 +245,27 @@ def bilinear(x: Tensor, where: Tensor, padding: str = "reflection") -> Tensor:
         column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
     elif padding == "reflection":
         column, row = _reflected(column, width), _reflected(row, height)
-    left, top = column.floor(), row.floor()
-    to_the_right, below = column - left, row - top
     pixels = x.flatten(2)
     total = torch.zeros(n, channels, *where.shape[1:3], dtype=x.dtype, device=x.device)
-    for i, share_i in ((top, 1 - below), (top + 1, below)):
-        for j, share_j in ((left, 1 - to_the_right), (left + 1, to_the_right)):
-            share = share_i * share_j
-            if padding == "zeros":
-                share = share * ((i >= 0) & (i < height) & (j >= 0) & (j < width))
-            # A neighbour that is not there has no share, but it needs a number that exists.
-            index = i.clamp(0, height - 1).long() * width + j.clamp(0, width - 1).long()
-            found = pixels.gather(2, index.flatten(1)[:, None].expand(-1, channels, -1))
-            total = total + share[:, None].to(x.dtype) * found.view_as(total)
+    columns = _neighbours(column, width, padding)
+    for i, share_i in _neighbours(row, height, padding):
+        for j, share_j in columns:
+            index = (i * width + j).flatten(1)[:, None].expand(-1, channels, -1)
+            share = (share_i * share_j)[:, None].to(x.dtype)
+            total = total + share * pixels.gather(2, index).view_as(total)
     return total
+
+
+def _neighbours(t: Tensor, length: int, padding: str) -> list[tuple[Tensor, Tensor]]:
+    """Return the pixels before and after places on a line, each with its share."""
+    before = t.floor()
+    found = []
+    for i, share in ((before, before + 1 - t), (before + 1, t - before)):
+        if padding == "zeros":
+            share = share * ((i >= 0) & (i < length))
+        # A neighbour that is not there has no share, but it needs a number that exists.
+        found.append((i.clamp(0, length - 1).long(), share))
+    return found
 
 
 def _reflected(t: Tensor, length: int) -> Tensor:

@@ -29,7 +29,8 @@ def test_all_chapters_are_here():
     names = [chapter.name for chapter in CHAPTERS]
     assert names == [
         *("callbacks", "variance", "softmax", "sgd", "neural-net", "training", "convolutions"),
-        *("telemetry", "normalization", "transfer", "heatmaps"),
+        *("telemetry", "normalization", "transfer", "heatmaps", "regularization", "tabular"),
+        *("collaborative", "rnns", "ethics"),
     ]
 
 

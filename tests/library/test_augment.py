@@ -150,6 +150,37 @@ def test_each_change_stays_within_its_limit_and_uses_the_whole_range():
         assert abs(values.mean() - (low + high) / 2) < 0.03 * span
 
 
+def test_shifts_and_tilts_along_the_two_axes_are_drawn_apart():
+    (moved,) = seeded(max_shift=0.3).matrices(2000)
+    (tilted,) = seeded(max_warp=0.3).matrices(2000)
+    for a, b in (moved[:, :2, 2].T, tilted[:, 2, :2].T):
+        assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 0.1
+
+
+def test_changes_are_made_in_their_order_the_tilt_last():
+    options = {k: v for k, v in EVERYTHING.items() if not k.startswith(("max_b", "max_c"))}
+    symmetry, turned, enlarged, moved, tilted = seeded(**options).matrices(8)
+    assert bool((symmetry.abs().sum((1, 2)) == 3).all())
+    torch.testing.assert_close(turned.det(), torch.ones(8))
+    assert bool((turned[:, 0, 1] != 0).all())
+    assert torch.equal(enlarged[:, 0, 0], enlarged[:, 1, 1])
+    assert torch.equal(moved[:, :2, :2], torch.eye(2).expand(8, 2, 2))
+    assert bool((moved[:, :2, 2] != 0).all())
+    assert bool((tilted[:, 2, :2] != 0).all())
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_what_lies_outside_is_what_was_asked_for(padding):
+    x = rand(3, 1, 12, 12)
+    options = {"max_shift": 0.8, "zoom": (0.5, 0.5), "padding": padding}
+    expected = warp(x, compose(*seeded(4, **options).matrices(3)), padding=padding)
+    torch.testing.assert_close(seeded(4, **options)(x), expected)
+    others = {"zeros", "border", "reflection"} - {padding}
+    for other in others:
+        again = seeded(4, **{**options, "padding": other})(x)
+        assert (again - expected).abs().max() > 0.1
+
+
 def test_probabilities_are_kept():
     n = 4000
     (flipped,) = seeded(flip=0.3).matrices(n)
@@ -171,6 +202,13 @@ def test_light_is_drawn_for_each_picture_within_its_limits():
     factor = (torch.logit(seeded(max_contrast=0.5)(x)).flatten() / logit).log()
     assert -0.501 < factor.min() < -0.48
     assert 0.48 < factor.max() < 0.501
+
+
+def test_brightness_comes_before_contrast():
+    x = torch.full((2000, 1, 1, 1), 0.5)
+    logit = torch.logit(seeded(max_brightness=1.0, max_contrast=0.7)(x)).flatten()
+    # From a middle grey, contrast alone does nothing: it enlarges what brightness has added.
+    assert logit.abs().max() > 1.5
 
 
 def test_a_size_is_reached_in_the_same_interpolation():
@@ -299,6 +337,11 @@ X = torch.zeros(2, 1, 4, 4)
         (
             lambda: brightness(X, torch.zeros(3)),
             "change must be a number, or 2 of them, one for each picture, but it has shape (3,).",
+        ),
+        (
+            lambda: Augment(max_rotate=5)(X[0]),
+            "x must be pictures of shape (n, channels, height, width), floating point, but it has "
+            "shape (1, 4, 4) and type torch.float32; for one picture, write x[None].",
         ),
         (lambda: contrast(X, 0.0), "factor must be more than 0, but one is 0."),
         (lambda: Presize(0), "size must be a whole number of at least 1, but it is 0."),

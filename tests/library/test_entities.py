@@ -197,6 +197,12 @@ def test_the_model_learns_what_depends_on_a_pair_of_categories():
             {"y_range": (1.0, 1.0)},
             "y_range must be a lower and a higher number, but it is (1.0, 1.0).",
         ),
+        (
+            {"y_range": (0.0, float("inf"))},
+            "y_range must be a lower and a higher number, but it is (0.0, inf).",
+        ),
+        ({"y_range": (1.0,)}, "y_range must be a lower and a higher number, but it is (1.0,)."),
+        ({"widths": [0]}, "widths must be a whole number of at least 1, but it is 0."),
         ({"num_numbers": -1}, "num_numbers must be a whole number of at least 0, but it is -1."),
         ({"out_features": 0}, "out_features must be a whole number of at least 1, but it is 0."),
         (

@@ -166,7 +166,8 @@ def test_where_the_model_agrees_nothing_is_suspect():
     logits = 10 * torch.eye(3).repeat(4, 1)
     assert suspect_labels(logits, torch.arange(12) % 3).empty
     # A class without items has no threshold.
-    assert suspect_labels(torch.tensor([[0.0, 5.0]]), torch.tensor([0])).empty
+    logits = torch.tensor([[5.0, 0, 4.9], [0, 5, 4.9]])
+    assert suspect_labels(logits, torch.tensor([0, 1])).empty
 
 
 @given(st.integers(2, 40), st.integers(2, 8), st.integers(0, 100))
@@ -220,6 +221,11 @@ A, B = torch.tensor([0, 1]), torch.tensor([1, 1])
         (
             lambda: suspect_labels(rand(2, 2), A, ["a"]),
             "classes must be 2 names, one for each column of logits, but they are 1.",
+        ),
+        (
+            lambda: suspect_labels(rand(3, 2), torch.ones(3, dtype=torch.int64)),
+            "target must hold labels of at least two classes, or none can be suspected of being "
+            "another, but all 3 are 1.",
         ),
         (lambda: folds(3, 1), "k must be a whole number of at least 2, but it is 1."),
         (lambda: folds(3, 4), "n must be a whole number of at least 4, but it is 3."),

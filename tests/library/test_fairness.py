@@ -175,6 +175,21 @@ def test_calibration_counts_each_score_of_each_group():
     assert frame["b", "people"].tolist() == [1, 0]
     assert frame["b", "share"][1] == 1
     assert math.isnan(frame["b", "share"][2])
+    assert frame.index.name == "score"
+
+
+@pytest.mark.parametrize(
+    ("score", "actual", "group", "sentence"),
+    [
+        ([1, 2], [0, 2], [0, 0], "actual must hold zeros and ones"),
+        ([1, 2, 3], [0, 1], [0, 0], "score has 3, actual has 2, group has 2"),
+        ([1, 2], [0, 1], [0, 0, 1], "score has 2, actual has 2, group has 3"),
+        ([1, 2], [0, 1], [0, 2], "positions in the 2 names"),
+    ],
+)
+def test_calibration_refuses_what_does_not_fit(score, actual, group, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        calibration(*map(torch.tensor, (score, actual, group)), ("a", "b"))
 
 
 scored = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60).filter(

@@ -18,6 +18,7 @@ from glassbox.frames import (
     as_numbers,
     cardinality,
     check_columns,
+    check_rows,
     listed,
     split_by_time,
 )
@@ -104,6 +105,11 @@ def test_a_time_of_day_and_a_zone_do_no_harm():
         (["2015-02-29", "2015-07-31"], "row 0 holds '2015-02-29'"),
         (["2015-07-31", None], "row 1 has none"),
         ([pd.NaT, pd.Timestamp("2015-07-31")], "row 0 has none"),
+        ([None, None], "row 0 has none"),
+        ([np.nan, np.nan], "row 0 has none"),
+        (["2015-07-31", 20150731], "row 1 holds 20150731"),
+        (pd.Categorical(["2015-07-31", "soon"]), "row 1 holds 'soon'"),
+        (["0000-00-00"], "row 0 holds '0000-00-00'"),
     ],
 )
 def test_a_date_that_does_not_parse_is_named_with_its_row(values, found):
@@ -117,6 +123,22 @@ def test_a_date_that_does_not_parse_is_named_with_its_row(values, found):
 def test_numbers_are_no_dates():
     with refused("column 'Date' must hold dates or text, but its dtype is int64.", TypeError):
         add_datepart(pd.DataFrame({"Date": [20150731]}))
+
+
+def test_dates_are_of_one_time_zone():
+    with refused(
+        "column 'Date' must hold dates of the format ISO8601 and of one time zone, but pandas "
+        "cannot read them: Mixed timezones detected."
+    ):
+        add_datepart(pd.DataFrame({"Date": ["2015-07-31T00:00+02:00", "2015-12-31"]}))
+
+
+@pytest.mark.parametrize("dates", [[], pd.to_datetime([])])
+def test_a_table_without_rows_has_no_dates(dates):
+    table = pd.DataFrame({"Date": dates})
+    for function in (add_datepart, check_rows, lambda t: split_by_time(t, "2015-01-01")):
+        with refused("table must have at least one row, but it has none."):
+            function(table)
 
 
 def test_a_new_column_never_replaces_an_old_one():
@@ -164,6 +186,15 @@ def test_cardinality_of_a_table_without_rows():
     assert cardinality(pd.DataFrame({"a": []})).loc["a"].tolist() == [0, 0.0, "nothing"]
 
 
+def test_cardinality_needs_values_that_can_be_compared():
+    with refused(
+        "column 'a' must hold text, numbers, dates or True and False, but it holds what cannot be "
+        "compared, such as lists.",
+        TypeError,
+    ):
+        cardinality(pd.DataFrame({"a": [[1], [2]]}))
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "expected"),
     [
@@ -207,8 +238,11 @@ def test_numbers_of_any_kind_are_floats_and_what_is_missing_is_nan():
 
 
 def test_a_column_of_numbers_holds_finite_numbers():
-    with refused("column 'x' must hold finite numbers, but row 1 holds -inf."):
-        as_numbers(pd.DataFrame({"x": [1.0, -np.inf]}), "x")
+    for value in (-np.inf, 1e39):
+        with refused(
+            f"column 'x' must hold finite numbers, up to 3.4e+38 in size, but row 1 holds {value}."
+        ):
+            as_numbers(pd.DataFrame({"x": [1.0, value]}), "x")
     with refused("column 'x' must hold numbers, but its dtype is object.", TypeError):
         as_numbers(pd.DataFrame({"x": pd.Series(["1"], dtype=object)}), "x")
     with refused("column 'x' must hold numbers, but its dtype is complex128.", TypeError):
@@ -227,6 +261,11 @@ def test_a_table_has_the_columns_that_are_asked_for_each_once():
 def test_a_long_list_of_names_is_cut():
     assert listed(list(range(12))) == ", ".join(map(str, range(12)))
     assert listed(list(range(13))) == ", ".join(map(str, range(12))) + ", …"
+
+
+def test_a_column_without_a_value_is_one_of_missing_numbers():
+    for values in ([None, None], [np.nan, np.nan], [pd.NaT, pd.NaT]):
+        assert np.isnan(as_numbers(pd.DataFrame({"x": values}), "x")).all()
 
 
 # The split by time
@@ -253,8 +292,25 @@ def test_both_sides_of_a_split_hold_rows(cut):
         split_by_time(table, cut)
 
 
-@pytest.mark.parametrize("cut", ["soon", None])
+@pytest.mark.parametrize("cut", ["soon", None, 20150102, "02/01/2015", [1]])
 def test_the_cut_is_a_date(cut):
     table = pd.DataFrame({"Date": ["2015-01-01"]})
-    with refused(f"valid_from must be a date, but it is {cut!r}."):
+    with refused(f"valid_from must be a date such as 2015-06-20, but it is {cut!r}."):
         split_by_time(table, cut)
+
+
+def test_the_cut_has_a_time_zone_where_the_dates_have_one():
+    table = pd.DataFrame({"Date": pd.date_range("2015-01-01", periods=3, tz="UTC")})
+    assert split_by_time(table, "2015-01-02T00:00Z")[1].tolist() == [1, 2]
+    with refused(
+        "valid_from must have a time zone if and only if the dates have one, but it has None and "
+        "they have UTC."
+    ):
+        split_by_time(table, "2015-01-02")
+
+
+def test_the_cut_is_the_first_day_of_the_validation_set():
+    table = pd.DataFrame({"Date": ["2015-01-03", "2015-01-01", "2015-01-02"]})
+    for cut in ("2015-01-02", pd.Timestamp("2015-01-02"), dt.date(2015, 1, 2)):
+        train, valid = split_by_time(table, cut)
+        assert (train.tolist(), valid.tolist()) == ([1], [0, 2])

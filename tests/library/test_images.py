@@ -82,6 +82,8 @@ def test_a_broken_file_is_never_skipped_silently(pets):
     assert list(folder.skipped) == ["cat_3.png"]
     assert "cannot be read" in folder.skipped["cat_3.png"]
     assert folder.tensors()[0].shape == (11, 3, 6, 8)
+    named = [label_of(folder.name(i), PATTERN) for i in range(11)]
+    assert [folder.classes[label] for label in folder.labels] == named
 
 
 def test_asking_to_skip_says_nothing_where_nothing_is_broken(pets, recwarn):
@@ -195,6 +197,64 @@ def test_a_summary_names_a_broken_file_and_a_step_that_fails(pets):
     assert batch.splitlines()[-1] == "FAILED  halve: no half of this"
 
 
+def test_a_summary_of_one_class_says_that_there_is_nothing_to_tell_apart(tmp_path):
+    for i in range(4):
+        save(tmp_path / f"cat_{i}.png", seed=i)
+    folder = ImageFolder(tmp_path, PATTERN)
+    assert folder.classes == ["cat"]
+    lines = folder.summary().splitlines()
+    assert lines[-2].startswith("ok      stack them")
+    assert lines[-1] == (
+        "FAILED  tell classes apart: pattern must find at least two labels to tell apart, but "
+        f"{PATTERN!r} finds 'cat' in every file name."
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda f: f.subset([0, 12]),
+            ValueError,
+            "rows must be a whole number from -12 to 11, but it is 12.",
+        ),
+        (
+            lambda f: f.subset(torch.ones(12, dtype=torch.bool)),
+            ValueError,
+            "rows must be a whole number from -12 to 11, but it is True.",
+        ),
+        (lambda f: f.subset([]), ValueError, "rows must hold at least one row, but it is empty."),
+        (
+            lambda f: f.subset([0], ["resize"]),
+            TypeError,
+            "steps must be functions, but one is 'resize'.",
+        ),
+        (
+            lambda f: f.subset([0, 1], [lambda x: None]).tensors(),
+            ImageError,
+            "steps must return tensors, but for cat_0.png they return a NoneType.",
+        ),
+        (
+            lambda f: ImageFolder(f.folder, re.compile(PATTERN)),
+            TypeError,
+            "pattern must be text, but it is a Pattern.",
+        ),
+        (
+            lambda f: f.split(1.0),
+            ValueError,
+            "valid_fraction must lie between 0 and 1, but it is 1.0.",
+        ),
+    ],
+)
+def test_bad_input_is_answered_in_one_sentence(pets, call, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        call(ImageFolder(pets, PATTERN))
+
+
+def test_a_single_step_needs_no_list(pets):
+    assert ImageFolder(pets, PATTERN, Presize(4))[0][0].shape == (3, 4, 4)
+
+
 def test_a_summary_of_what_is_not_there_is_refused(pets):
     with pytest.raises(
         ValueError, match=r"^i must be a whole number from 0 to 11, but it is 12\.$"
@@ -204,6 +264,16 @@ def test_a_summary_of_what_is_not_there_is_refused(pets):
 
 def titles(figure):
     return [ax.get_title() for ax in figure.axes if ax.images]
+
+
+def test_show_batch_draws_the_pictures_that_it_names(pets):
+    folder = ImageFolder(pets, PATTERN)
+    figure = show_batch(folder, 12, seed=1)
+    for ax in (ax for ax in figure.axes if ax.images):
+        drawn = torch.tensor(ax.images[0].get_array()).permute(2, 0, 1)
+        (label,) = (label for image, label in folder if torch.equal(image, drawn.float()))
+        assert ax.get_title() == folder.classes[label]
+    plt.close("all")
 
 
 def test_show_batch_draws_pictures_with_their_classes(pets):

@@ -15,7 +15,6 @@ from glassbox.retail import (
     COLUMNS,
     days_around_closures,
     leaderboard,
-    load_rossmann,
     retail_chain,
 )
 
@@ -131,6 +130,8 @@ def test_values_are_missing_where_it_is_said():
 def test_a_chain_has_a_store_in_each_state():
     with refused("num_stores must be a whole number of at least 12, but it is 11."):
         retail_chain(11)
+    with refused("seed must be a whole number of at least 0, but it is -1."):
+        retail_chain(12, seed=-1)
 
 
 # Days around closures
@@ -155,8 +156,10 @@ def test_eight_closed_days_are_a_closure_of_eight_days_and_not_of_nine():
     table = pd.DataFrame(
         {"Store": 5, "Date": pd.date_range("2015-01-01", periods=10), "Open": is_open}
     )
-    assert days_around_closures(table, min_days=8)["AfterClosure"].iloc[-1] == 1
-    assert days_around_closures(table, min_days=9)["AfterClosure"].iloc[-1] == 15
+    for min_days, near in ((8, 1), (9, 15)):
+        found = days_around_closures(table, min_days=min_days)
+        assert found["AfterClosure"].iloc[-1] == near
+        assert found["BeforeClosure"].iloc[0] == near
 
 
 def test_the_order_of_the_rows_and_other_stores_do_not_matter(chain):
@@ -183,6 +186,18 @@ def test_sales_beside_a_closure_are_as_much_higher_as_the_chapter_shows(chain):
         assert beside.min() > height / 3
 
 
+def test_the_disturbance_around_a_closure_is_in_the_sales(chain):
+    table, truth = chain
+    is_open = (table["Open"] == 1).to_numpy()
+    rows = table[is_open].assign(
+        log=np.log(truth.expected[is_open]), more=truth.disturbance[is_open]
+    )
+    keys = [rows["Store"], rows["Promo"], rows["Date"].dt.day_of_week, rows["Date"].dt.month]
+    usual = rows["log"].where(rows["more"] < 0.01).groupby(keys).transform("mean")
+    near = rows["more"] > 0.2
+    assert (rows["log"] - usual)[near].mean() == pytest.approx(rows["more"][near].mean(), abs=0.08)
+
+
 def test_days_around_closures_wants_dates_and_whole_numbers(chain):
     table, _ = chain
     with refused(
@@ -194,105 +209,17 @@ def test_days_around_closures_wants_dates_and_whole_numbers(chain):
             days_around_closures(table, **{name: 0})
     with pytest.raises(ValueError, match="^table must have 'Open' among its columns"):
         days_around_closures(table.drop(columns="Open"))
+    for name in ("Store", "Date"):
+        lacking = table.head(3).assign(**{name: table[name].head(3).where([True, False, True])})
+        with refused(f"column {name!r} must have a value in every row, but it lacks 1 of 3."):
+            days_around_closures(lacking)
 
 
-# The reader's own files
-
-TRAIN = """Store,DayOfWeek,Date,Sales,Customers,Open,Promo,StateHoliday,"SchoolHoliday"
-2,5,2015-07-31,6064,625,1,1,"0","1"
-1,5,2015-07-31,5263,555,1,1,"0","1"
-1,4,2015-07-30,0,0,0,1,"a","0"
-2,4,2015-07-30,0,0,0,1,"a","0"
-"""
-STORE = """"Store","StoreType","Assortment","CompetitionDistance","Promo2","PromoInterval"
-1,"c","a",1270,0,""
-2,"a","a",,1,"Jan,Apr,Jul,Oct"
-3,"d","c",5,0,""
-"""
-STATES = "Store,State\n1,HE\n2,TH\n3,BE\n"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Return a folder with files of the competition's form, none of them its own."""
-    for name, text in (("train.csv", TRAIN), ("store.csv", STORE), ("store_states.csv", STATES)):
-        (tmp_path / name).write_text(text)
-    return tmp_path
-
-
-def test_a_readers_files_have_the_columns_and_types_of_the_simulation(folder, chain):
-    table = load_rossmann(folder)
-    simulated, _ = chain
-    assert list(table) == list(simulated)
-    kinds = {c: (table[c].dtype.kind, simulated[c].dtype.kind) for c in COLUMNS}
-    assert all(ours == theirs for ours, theirs in kinds.values()), kinds
-    assert table["Store"].tolist() == [1, 2, 1, 2]
-    assert table["Sales"].tolist() == [0, 0, 5263, 6064]
-    assert table["StateHoliday"].tolist() == ["a", "a", "0", "0"]
-    assert table["State"].tolist() == ["HE", "TH", "HE", "TH"]
-    assert table["Date"].iloc[0] == pd.Timestamp("2015-07-30")
-    assert table["CompetitionDistance"].isna().tolist() == [False, True, False, True]
-
-
-def test_without_a_file_of_states_the_state_is_unknown(folder):
-    (folder / "store_states.csv").unlink()
-    assert load_rossmann(folder)["State"].unique().tolist() == ["unknown"]
-
-
-@pytest.mark.parametrize("name", ["train.csv", "store.csv"])
-def test_a_file_that_is_not_there_is_named(folder, name):
-    (folder / name).unlink()
-    with refused(f"folder must hold {name}, but {folder / name} is not there.", FileNotFoundError):
-        load_rossmann(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new", "message"),
-    [
-        (
-            "train.csv",
-            "Promo",
-            "Deal",
-            "train.csv must have the column 'Promo', but it has not.",
-        ),
-        (
-            "store.csv",
-            "Assortment",
-            "Goods",
-            "store.csv must have the column 'Assortment', but it has not.",
-        ),
-        (
-            "store.csv",
-            '2,"a"',
-            '4,"a"',
-            "store.csv must describe each store of train.csv once, but it lacks 2.",
-        ),
-        (
-            "store_states.csv",
-            "2,TH",
-            "1,TH",
-            "store_states.csv must describe each store of train.csv once, but it lacks 2.",
-        ),
-        (
-            "store_states.csv",
-            "3,BE",
-            "2,BE",
-            "store_states.csv must describe each store of train.csv once, but it has one of them "
-            "twice.",
-        ),
-        (
-            "train.csv",
-            "1,5,2015-07-31",
-            "1,5,31.07.2015",
-            "train.csv must hold dates such as 2015-07-31, but its row 1 holds '31.07.2015'.",
-        ),
-    ],
-)
-def test_files_of_another_form_are_refused(folder, name, old, new, message):
-    path = folder / name
-    path.write_text(path.read_text().replace(old, new))
-    with refused(message):
-        load_rossmann(folder)
+def test_a_table_without_rows_or_without_an_open_day_has_no_days_around_closures(chain):
+    table, _ = chain
+    assert days_around_closures(table.iloc[:0]).shape == (0, len(COLUMNS) + 2)
+    shut = days_around_closures(table.assign(Open=0))
+    assert (shut[["AfterClosure", "BeforeClosure"]] == 0).all(axis=None)
 
 
 # The leaderboard
@@ -342,3 +269,6 @@ def test_a_board_needs_submissions_of_the_right_length():
         leaderboard({}, [1.0, 2.0], [True, False])
     with refused("submission 'a' must have shape (2,), but it has (3,)."):
         leaderboard({"a": [1.0, 2.0, 3.0]}, [1.0, 2.0], [True, False])
+    for value in (float("nan"), float("inf")):
+        with refused("submission 'a' must hold finite numbers in every row."):
+            leaderboard({"a": [1.0, value]}, [1.0, 2.0], [True, False])

@@ -269,6 +269,14 @@ def test_hidden_states_are_those_of_reading_the_text():
     assert model.state is None
 
 
+def test_hidden_states_are_read_in_evaluation_mode_and_the_mode_comes_back():
+    torch.manual_seed(0)
+    model = CharModel(6, GRU(3, 20, 2, dropout=0.5))
+    codes = torch.randint(0, 6, (9,))
+    assert torch.equal(hidden_states(model, codes), hidden_states(model, codes))
+    assert model.training
+
+
 @given(st.integers(2, 30), st.integers(0, 10**6))
 @settings(deadline=None, max_examples=30)
 def test_unit_correlations_are_pearsons(n, seed):
@@ -314,6 +322,16 @@ def test_a_unit_that_does_not_vary_correlates_with_nothing():
             "state must have two parts of shape (1, 2, 4), (layers, batch, hidden), for a batch "
             "of 2, but it has (1, 2, 4).",
         ),
+        (
+            lambda: GRU(3, 4)(rand(2, 5, 3), 7),
+            "state must have shape (1, 2, 4), (layers, batch, hidden), for a batch of 2, but it "
+            "has int.",
+        ),
+        (
+            lambda: LSTM(3, 4)(rand(2, 5, 3), (rand(1, 2, 4), None)),
+            "state must have two parts of shape (1, 2, 4), (layers, batch, hidden), for a batch "
+            "of 2, but it has (1, 2, 4), NoneType.",
+        ),
         (lambda: RNN(0, 4), "input_size must be a whole number of at least 1, but it is 0."),
         (lambda: RNN(3, 0), "hidden_size must be a whole number of at least 1, but it is 0."),
         (lambda: RNN(3, 4, 0), "num_layers must be a whole number of at least 1, but it is 0."),
@@ -324,6 +342,22 @@ def test_a_unit_that_does_not_vary_correlates_with_nothing():
         (
             lambda: CharModel(0, RNN(3, 4)),
             "vocab_size must be a whole number of at least 1, but it is 0.",
+        ),
+        (
+            lambda: RNN(3, 4, 2, "a half"),
+            "dropout must be at least 0 and less than 1, but it is 'a half'.",
+        ),
+        (
+            lambda: char_model()(torch.zeros(4, dtype=torch.int64)),
+            "x must have shape (n, time), but it has shape (4,).",
+        ),
+        (
+            lambda: char_model()(torch.tensor([[0, 6, 2]])),
+            "x must hold codes from 0 to 5, but they go from 0 to 6.",
+        ),
+        (
+            lambda: hidden_states(char_model(), torch.zeros(0, dtype=torch.int64)),
+            "codes must have shape (n,) with at least one character, but they have shape (0,).",
         ),
         (lambda: clip_gradient([], 0.0), "max_norm must be positive, but it is 0.0."),
         (
@@ -346,8 +380,16 @@ def test_bad_input_is_answered_in_one_sentence(call, message):
         call()
 
 
-def test_a_kept_state_of_another_batch_size_is_refused():
-    model = char_model()
+@pytest.mark.parametrize("kind", [*KINDS, "torch's LSTM"])
+def test_a_kept_state_of_another_batch_size_is_refused(kind):
+    recurrent = KINDS[kind][0](3, 5) if kind in KINDS else nn.LSTM(3, 5, batch_first=True)
+    model = CharModel(6, recurrent, keep_state=True)
     model(torch.zeros(3, 4, dtype=torch.int64))
-    with pytest.raises(ValueError, match="for a batch of 2, but it has"):
+    message = (
+        "x must be a batch of 3, as the state that is kept, but it is one of 2; call reset() "
+        "where the text begins anew."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         model(torch.zeros(2, 4, dtype=torch.int64))
+    model.reset()
+    assert model(torch.zeros(2, 4, dtype=torch.int64)).shape == (2, 4, 6)

@@ -279,6 +279,7 @@ TABLE = pd.DataFrame(
         "time": pd.date_range("2015-01-01", periods=4),
         "inf": [1.0, float("inf"), 2.0, 3.0],
         "x_na": [True, False, True, False],
+        "nothing": [None] * 4,
     }
 )
 
@@ -297,6 +298,12 @@ TABLE = pd.DataFrame(
             {"numbers": ["x"]},
             ValueError,
             "column 'x' must have a value in some training row, but all 2 are missing.",
+        ),
+        (
+            [0, 1],
+            {"numbers": ["nothing"]},
+            ValueError,
+            "column 'nothing' must have a value in some training row, but all 2 are missing.",
         ),
         (
             [0, 1, 2],
@@ -322,7 +329,7 @@ TABLE = pd.DataFrame(
             [0, 1],
             {"numbers": ["inf"]},
             ValueError,
-            "column 'inf' must hold finite numbers, but row 1 holds inf.",
+            "column 'inf' must hold finite numbers, up to 3.4e+38 in size, but row 1 holds inf.",
         ),
         (
             [0, 1, 2],
@@ -335,6 +342,14 @@ TABLE = pd.DataFrame(
             {"categories": "c"},
             TypeError,
             "categories must be a list of names, but it is 'c'.",
+        ),
+        ([0, 1], {"numbers": None}, TypeError, "numbers must be a list of names, but it is None."),
+        (
+            [[0], [1, 2]],
+            {"categories": ["c"]},
+            ValueError,
+            "train_rows must hold at least one row number, in one dimension, but it has shape (2,) "
+            "and dtype object.",
         ),
         (
             [0, 1],
@@ -383,6 +398,46 @@ def test_fit_refuses(rows, columns, kind, message):
         TabularProcessor.fit(TABLE, rows, **columns)
 
 
+def test_fit_needs_rows():
+    with refused("table must have at least one row, but it has none."):
+        TabularProcessor.fit(TABLE.iloc[:0], [0], categories=["c"])
+    with refused("table must have at least one row, but it has none."):
+        prepare(TABLE.iloc[:0], [0], [1], target="same", categories=["c"])
+
+
+def test_two_columns_of_one_name_are_refused():
+    twice = pd.DataFrame([["a", "b", 1.0]] * 2, columns=["c", "c", "x"])
+    processor = TabularProcessor.fit(TABLE, [0, 1], categories=["c"])
+    for function in (
+        lambda: TabularProcessor.fit(twice, [0, 1], categories=["c"]),
+        lambda: processor.transform(twice),
+        lambda: prepare(twice, [0], [1], target="x", categories=["c"]),
+    ):
+        with refused("table must have each column once, but it has 'c' again."):
+            function()
+
+
+def test_a_later_column_without_a_value_is_all_missing():
+    table = pd.DataFrame({"c": ["a", "b", "a"], "x": [1.0, None, 3.0]})
+    processor = TabularProcessor.fit(table, [0, 1, 2], categories=["c"], numbers=["x"])
+    for nothing in (None, np.nan):
+        x = processor.transform(pd.DataFrame({"c": [None, None], "x": [nothing, nothing]}))
+        assert x.tolist() == [[0.0, 2.0, 0.0]] * 2
+
+
+def test_a_number_too_large_to_be_scaled_is_refused():
+    processor = TabularProcessor.fit(pd.DataFrame({"x": [1.0, 1.0 + 1e-12]}), [0, 1], numbers=["x"])
+    with refused(
+        "column 'x' must hold numbers of a size like those of the training rows, from which 1e+38 "
+        "is too far away to be scaled."
+    ):
+        processor.transform(pd.DataFrame({"x": [1e38]}))
+    with refused(
+        "column 'x' must hold finite numbers, up to 3.4e+38 in size, but row 0 holds inf."
+    ):
+        processor.transform(pd.DataFrame({"x": [float("inf")]}))
+
+
 # In a file
 
 
@@ -403,6 +458,12 @@ def test_a_processor_comes_back_from_a_file(tmp_path):
     assert TabularProcessor.load(path) == processor
     assert json.loads(path.read_text())["categories"][0]["levels"] == ["a", "b"]
     assert [p.name for p in tmp_path.iterdir()] == ["processor.json"]
+
+
+def test_a_processor_is_saved_in_a_folder_that_is_there(tmp_path):
+    processor = TabularProcessor.fit(TABLE, [0, 1], categories=["c"])
+    with refused(f"path must lie in a folder, but {tmp_path / 'no'} is none.", FileNotFoundError):
+        processor.save(tmp_path / "no" / "processor.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"glassbox tabular processor": 2}', "no"])
@@ -436,6 +497,8 @@ def test_the_range_of_the_targets_is_that_of_the_training_rows_and_a_little_wide
     ready = prepare(table, [0, 1], [2], target="y", numbers=["x"])
     assert ready.y_range() == (0.0, 12.0)
     assert ready.y_range(0.5) == (-4.0, 16.0)
+    with refused("margin must be at least 0, but it is -1."):
+        ready.y_range(-1)
 
 
 @pytest.mark.parametrize(

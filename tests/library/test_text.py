@@ -115,6 +115,10 @@ def test_sampling_follows_the_softmax_at_a_temperature(seed, temperature):
     assert float((shares - F.softmax(logits[0] / temperature, 0)).abs().max()) < 0.03
 
 
+def test_a_temperature_close_to_zero_is_no_more_than_the_likeliest():
+    assert sample_next(torch.tensor([[5.0, 9.0, -3.0]]), 1e-40).tolist() == [1]
+
+
 def test_temperature_zero_takes_the_likeliest():
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     assert sample_next(logits, 0.0).tolist() == [1, 0]
@@ -125,6 +129,26 @@ def test_top_k_draws_only_from_the_k_likeliest(k):
     logits = torch.tensor([[0.1, 0.5, 0.2, 0.4, 0.0, 0.3]]).expand(2000, -1)
     drawn = set(sample_next(logits, top_k=k, generator=generator()).tolist())
     assert drawn == set(logits[0].topk(k).indices.tolist())
+
+
+def test_with_top_k_the_proportions_are_those_of_the_softmax_at_the_temperature():
+    logits = torch.tensor([[1.0, 2.0, 0.0, 3.0]])
+    drawn = sample_next(logits.expand(20_000, -1), 2.0, top_k=2, generator=generator())
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    expected = F.softmax(torch.tensor([-math.inf, 1.0, -math.inf, 1.5]), 0)
+    assert float((shares - expected).abs().max()) < 0.02
+
+
+def test_generating_passes_temperature_top_k_and_length_on():
+    torch.manual_seed(0)
+    vocab = CharVocab("abcdefgh")
+    model = CharModel(len(vocab), GRU(4, 8))
+    likeliest = generate(model, vocab, "bad", 30, temperature=0)
+    assert generate(model, vocab, "bad", 30, top_k=1) == likeliest
+    assert generate(model, vocab, "bad", 30, temperature=1e-6) == likeliest
+    assert generate(model, vocab, "bad", 30, generator=generator()) != likeliest
+    assert len(likeliest) == 33
+    assert generate(model, vocab, "bad", 0) == "bad"
 
 
 @pytest.mark.parametrize("hidden", [8])
@@ -198,11 +222,40 @@ def test_a_feature_depends_on_nothing_that_comes_later(text, cut):
         ),
         (
             lambda: CharVocab("abc").decode([0, 3]),
-            "codes must lie between 0 and 2, but one is 3.",
+            "codes must be whole numbers from 0 to 2, but one is 3.",
         ),
         (
             lambda: CharVocab("abc").decode(torch.tensor([-1])),
-            "codes must lie between 0 and 2, but one is -1.",
+            "codes must be whole numbers from 0 to 2, but one is -1.",
+        ),
+        (
+            lambda: CharVocab("abc").decode(torch.tensor([0.5])),
+            "codes must be whole numbers from 0 to 2, but one is 0.5.",
+        ),
+        (
+            lambda: CharVocab("abc").decode(torch.zeros(1, 2, dtype=torch.int64)),
+            "codes must be whole numbers from 0 to 2, but one is [0, 0].",
+        ),
+        (
+            lambda: windows(CharVocab("a").encode(""), 3),
+            "codes must hold at least 4 characters, a window of 3 and the one that follows, but "
+            "it holds 0.",
+        ),
+        (
+            lambda: windows(torch.zeros(2, 9), 3),
+            "codes must be a tensor of shape (n,), but it is of shape (2, 9).",
+        ),
+        (
+            lambda: sequences("a text", 3),
+            "codes must be a tensor of shape (n,), but it is 'a text'.",
+        ),
+        (
+            lambda: streams(torch.tensor(3), 1, 1),
+            "codes must be a tensor of shape (n,), but it is of shape ().",
+        ),
+        (
+            lambda: split_tail([1, 2, 3], 0.5),
+            "codes must be a tensor of shape (n,), but it is [1, 2, 3].",
         ),
         (
             lambda: windows(torch.arange(8), 8),
@@ -236,6 +289,10 @@ def test_a_feature_depends_on_nothing_that_comes_later(text, cut):
             "fraction must lie between 0 and 1, but it is 1.0.",
         ),
         (
+            lambda: split_tail(torch.arange(9), "0.1"),
+            "fraction must lie between 0 and 1, but it is '0.1'.",
+        ),
+        (
             lambda: split_tail(torch.arange(2), 0.1),
             "codes must be long enough for two non-empty parts, but 2 characters at a fraction of "
             "0.1 leave 2 and 0.",
@@ -254,12 +311,36 @@ def test_a_feature_depends_on_nothing_that_comes_later(text, cut):
             "temperature must be at least 0 and finite, but it is inf.",
         ),
         (
+            lambda: sample_next(torch.zeros(1, 3), math.nan),
+            "temperature must be at least 0 and finite, but it is nan.",
+        ),
+        (
+            lambda: sample_next(torch.zeros(1, 3), None),
+            "temperature must be at least 0 and finite, but it is None.",
+        ),
+        (
+            lambda: sample_next(torch.zeros(3)),
+            "logits must have shape (n, classes), but they have shape (3,).",
+        ),
+        (
+            lambda: sample_next(torch.tensor([[0.0, math.nan]])),
+            "logits must be numbers, but NaN is among them: has the model diverged?",
+        ),
+        (
+            lambda: sample_next(torch.zeros(1, 3), top_k=0),
+            "top_k must be a whole number from 1 to 3, but it is 0.",
+        ),
+        (
             lambda: sample_next(torch.zeros(1, 3), top_k=4),
             "top_k must be a whole number from 1 to 3, but it is 4.",
         ),
         (
             lambda: generate(CharModel(3, GRU(2, 2)), CharVocab("abc"), "", 3),
             "prompt must hold at least one character, but it is empty.",
+        ),
+        (
+            lambda: generate(CharModel(3, GRU(2, 2)), CharVocab("abc"), "a", -1),
+            "length must be a whole number of at least 0, but it is -1.",
         ),
         (
             lambda: generate(CharModel(3, GRU(2, 2)), CharVocab("abc"), "d", 3),
@@ -271,3 +352,11 @@ def test_a_feature_depends_on_nothing_that_comes_later(text, cut):
 def test_bad_input_is_answered_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         call()
+
+
+@pytest.mark.parametrize(
+    "call", [CharVocab, CharVocab("abc").encode, text_features], ids=["vocab", "encode", "features"]
+)
+def test_what_is_no_string_is_refused(call):
+    with pytest.raises(TypeError, match=r"^text must be a string, but it is a list\.$"):
+        call(["ab", "c"])

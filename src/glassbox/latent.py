@@ -70,8 +70,8 @@ def balanced(f: Factors) -> Factors:
 
     The sums of squares and products of the users' vectors are those of the items', and their axes
     are the principal ones, the strongest first. It is what the singular value decomposition of all
-    dot products gives, half of each singular value's logarithm to either side. Of each of the
-    items' columns, the entry of largest size is positive.
+    dot products gives, with the root of each singular value on either side. Of each of the items'
+    columns, the entry of largest size is positive.
 
     There are as many columns as there were, or as the smaller side has rows, if these are fewer.
     """

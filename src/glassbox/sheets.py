@@ -292,7 +292,38 @@ CARDS: dict[str, ModelCard] = {
         results="In the chapter and the ledger.",
         considerations="A model that plans staff or stock decides about people's shifts; ours "
         "plans nothing.",
-        caveats="The simulation has no crises, no competition and no prices.",
+        caveats="The simulation has no crises and no prices, and no competitor ever opens.",
+    ),
+    "ratings": ModelCard(
+        "Models of ratings, and vectors of films by skip-gram",
+        details="Dot products with biases, a network on the same vectors, and vectors learned from "
+        "what was liked together, in the chapter on collaborative filtering.",
+        intended_use=_CLASSROOM + " Nothing is recommended to anybody.",
+        factors="How many ratings a user and a film have; how far a taste lies from the usual one.",
+        metrics="Mean squared error in stars, on ratings held out of each user's; for the film "
+        "club also on films that nobody rated.",
+        evaluation_data="A fifth of each user's ratings; the pairs that the club did not rate.",
+        training_data="A film club (simulated) in the sample profile, MovieLens in the full.",
+        results="In the chapter and the ledger.",
+        considerations="Tastes tell about people: who likes what together gives much of it away, "
+        "without a name and without a star. A recommender also makes the ratings of tomorrow.",
+        caveats="Ratings are of films that somebody chose to see; of the others the models expect "
+        "too much.",
+    ),
+    "autoencoders": ModelCard(
+        "Autoencoders of digits",
+        details="Networks with a narrow middle layer, plain and denoising, in the chapter on "
+        "collaborative filtering.",
+        intended_use=_CLASSROOM,
+        factors="Writing style, as for the digit classifiers; the share of pixels wiped out.",
+        metrics="Mean squared difference from the original picture; accuracy of a linear "
+        "classifier on the middle layer, with few labels.",
+        evaluation_data="Pictures of the validation set, spoiled at random and not.",
+        training_data="MNIST in the full profile, enlarged digits of scikit-learn in the sample.",
+        results="In the chapter and the ledger.",
+        considerations="What it fills in is what was usual in training, and looks plausible when "
+        "it is wrong. Evidence must not be cleaned in this way.",
+        caveats="It has seen one kind of damage only.",
     ),
     "characters": ModelCard(
         "Language models of characters",

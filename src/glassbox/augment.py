@@ -278,7 +278,7 @@ class Presize:
     """Bring single pictures of any size to squares of one size, larger than what a model will get.
 
     The first half of presizing: squares can be stacked, moved to the device, and only there turned
-    and brought to their final size, in one interpolation, with a margin to turn them in.
+    and brought to their final size, in one interpolation that has pixels to spare.
 
     Parameters
     ----------

@@ -6,17 +6,21 @@ first, or a claim that always fails would pass for one that caught something.
 """
 
 import shutil
+import threading
 import tomllib
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from press.execution import Book, current_conditions, execute, read_chapters
+from press.execution import Book, cores, current_conditions, execute, read_chapters
 from press.slicing import Outcome, cells_for, claims_in, run_cells
 
 ROOT = Path(__file__).parents[2]
+LOCKS: defaultdict[object, threading.Lock] = defaultdict(threading.Lock)
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLASSBOX_PROFILE": "sample", "GLASSBOX_DEVICE": "cpu"}
 
 
@@ -60,6 +64,34 @@ def run_unchanged(chapter: str, cells: tuple[int, ...]) -> Outcome:
     return run_cells(chapter_of(chapter), cells, ROOT / "src", environment=ENVIRONMENT)
 
 
+def run_both(mutation: Mutation, folder: Path) -> tuple[Outcome, Outcome]:
+    """Return what becomes of the claim's cells with the library as it is, and broken."""
+    cells = tuple(slice_of(mutation))
+    with LOCKS[mutation.chapter, cells]:  # or two threads would run the same cells unchanged
+        unchanged = run_unchanged(mutation.chapter, cells)
+    source = mutated(mutation, folder)
+    broken = run_cells(chapter_of(mutation.chapter), cells, source, environment=ENVIRONMENT)
+    return unchanged, broken
+
+
+@pytest.fixture(scope="module")
+def outcomes(request, tmp_path_factory):
+    """Run the cells of all mutations that were asked for, one on each core at a time."""
+    asked = [
+        item.callspec.params["mutation"]
+        for item in request.session.items
+        if item.originalname == "test_a_claim_fails_when_the_library_is_broken"
+    ]
+    for mutation in asked:
+        claims_of(mutation.chapter)  # read here, once, and not by every thread
+    pool = ThreadPoolExecutor(cores())
+    yield {
+        mutation: pool.submit(run_both, mutation, tmp_path_factory.mktemp("broken"))
+        for mutation in asked
+    }
+    pool.shutdown(cancel_futures=True)
+
+
 def mutated(mutation: Mutation, folder: Path) -> Path:
     """Return a copy of the sources in which the mutation is made."""
     source = Path(shutil.copytree(ROOT / "src", folder / "src"))
@@ -81,16 +113,13 @@ def names_a_claim(message: str, chapter: str) -> bool:
         for name, mutation in MUTATIONS.items()
     ],
 )
-def test_a_claim_fails_when_the_library_is_broken(mutation, tmp_path):
-    cells = slice_of(mutation)
-    unchanged = run_unchanged(mutation.chapter, tuple(cells))
+def test_a_claim_fails_when_the_library_is_broken(mutation, outcomes):
+    unchanged, broken = outcomes[mutation].result()
     assert unchanged.passed, unchanged.traceback
-    source = mutated(mutation, tmp_path)
-    outcome = run_cells(chapter_of(mutation.chapter), cells, source, environment=ENVIRONMENT)
-    assert not outcome.passed, "no claim noticed"
-    assert outcome.error == "ClaimError", outcome.traceback
+    assert not broken.passed, "no claim noticed"
+    assert broken.error == "ClaimError", broken.traceback
     # An earlier claim of the same cells may have noticed first.
-    assert names_a_claim(outcome.message, mutation.chapter)
+    assert names_a_claim(broken.message, mutation.chapter)
 
 
 @pytest.mark.long

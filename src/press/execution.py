@@ -40,7 +40,7 @@ from types import FrameType
 from typing import Any
 
 import nbformat
-import yaml  # type: ignore[import-untyped]
+import yaml
 from nbformat import NotebookNode
 
 from press import dependencies

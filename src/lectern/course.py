@@ -1,0 +1,237 @@
+"""What learners have of the exercises: the folder `exercises/`, and its index.
+
+`Course`, `Task`, `CourseError`, `find_course`, `write_course`.
+
+The index, `exercises/exercises.json`, says of each exercise what a learner may know: title, points,
+hints, stub; nothing of solutions. It is written from the sources, together with the notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from lectern.engine import Answer, check_file
+from lectern.exercise import Chapter, Exercise, read_chapter
+from lectern.notebooks import release
+
+__all__ = ["Course", "CourseError", "Task", "find_course", "read_sources", "write_course"]
+
+INDEX = "exercises.json"
+
+
+class CourseError(ValueError):
+    """Exercises that are missing or cannot be read; the text says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a learner may know of an exercise."""
+
+    name: str
+    chapter: str
+    title: str
+    summary: str
+    points: int
+    difficulty: str
+    minutes: int
+    kind: str
+    stub: str
+    prompt: str
+    hints: tuple[str, ...]
+    hides: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    book: str = ""
+    hand: int = 0
+
+    @classmethod
+    def of(cls, exercise: Exercise) -> Task:
+        """Return what a learner may know of an exercise."""
+        return cls(**{name: getattr(exercise, name) for name in cls.__dataclass_fields__})
+
+
+class Course:
+    """The exercises of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        With the index, the notebooks and `checks/`.
+
+    Raises
+    ------
+    CourseError
+        If there is no index, or it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            chapters = json.loads((folder / INDEX).read_text(encoding="utf-8"))["chapters"]
+            self.chapters: dict[str, tuple[Task, ...]] = {
+                chapter["name"]: tuple(_task(facts) for facts in chapter["exercises"])
+                for chapter in chapters
+            }
+            """The exercises of each chapter, in the book's order."""
+            self.titles: dict[str, str] = {each["name"]: each["title"] for each in chapters}
+        except FileNotFoundError:
+            raise CourseError(
+                f"{folder} has no {INDEX}: it is written by `lectern release`."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CourseError(f"{folder / INDEX} is no index of exercises: {error!r}") from None
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """All exercises, by name, in the book's order."""
+        return {task.name: task for tasks in self.chapters.values() for task in tasks}
+
+    @property
+    def checks(self) -> Path:
+        """The folder of the checks."""
+        return self.folder / "checks"
+
+    def task(self, name: str) -> Task:
+        """Return an exercise.
+
+        Raises
+        ------
+        CourseError
+            If there is none of that name; similar names are told.
+        """
+        if name not in self.tasks:
+            raise CourseError(_unknown("exercise", name, self.tasks))
+        return self.tasks[name]
+
+    def chapter(self, name: str) -> tuple[Task, ...]:
+        """Return the exercises of a chapter.
+
+        Raises
+        ------
+        CourseError
+            If there is no such chapter; similar names are told.
+        """
+        if name not in self.chapters:
+            raise CourseError(_unknown("chapter", name, self.chapters))
+        return self.chapters[name]
+
+    def notebook(self, chapter: str) -> Path:
+        """Return where a learner's notebook is."""
+        return self.folder / f"{chapter}.ipynb"
+
+    def check_files(self, chapters: Iterable[str] | None = None) -> list[Path]:
+        """Return the files of checks."""
+        names = self.chapters if chapters is None else chapters
+        return [check_file(self.checks, name) for name in names]
+
+    def hides(self, chapter: str) -> tuple[str, ...]:
+        """Return the modules that a chapter's notebook cannot import."""
+        return tuple(sorted({name for task in self.chapter(chapter) for name in task.hides}))
+
+    def books(self, chapter: str) -> dict[str, str]:
+        """Return what the library has in the place of exercises of other chapters."""
+        return {t.name: t.book for t in self.tasks.values() if t.book and t.chapter != chapter}
+
+    def answers(self, chapter: str, codes: Mapping[str, str]) -> dict[str, Answer]:
+        """Return what was answered to each exercise, with what it should do without."""
+        return {
+            task.name: Answer(codes.get(task.name, ""), task.forbids)
+            for task in self.chapter(chapter)
+        }
+
+
+def _task(facts: Mapping[str, Any]) -> Task:
+    lists = ("hints", "hides", "forbids")
+    own: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in facts.items()}
+    return Task(**own)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    names = list(known)
+    near = get_close_matches(name, names, 3, 0.5)
+    return f"There is no {what} {name!r}; " + (
+        f"perhaps {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
+    )
+
+
+def find_course(begin: Path) -> Course:
+    """Return the exercises of a folder, of its folder `exercises`, or of the nearest one above.
+
+    Raises
+    ------
+    CourseError
+        If there are none.
+    """
+    for folder in (begin, *begin.absolute().parents):
+        for place in (folder, folder / "exercises"):
+            if (place / INDEX).is_file():
+                return Course(place)
+    raise CourseError(
+        f"Neither {begin.absolute()} nor a folder above it has exercises ({INDEX}): go to the "
+        "folder of your exercises, or name it with --course."
+    )
+
+
+def read_sources(folder: Path) -> list[Chapter]:
+    """Return the sources of a folder, in the order of the book beside it.
+
+    Raises
+    ------
+    SourceError
+        If one is not of the form.
+    CourseError
+        If two exercises have one name.
+    """
+    chapters = {path.stem: read_chapter(path) for path in sorted(folder.glob("*.md"))}
+    order = [name for name in _book_order(folder.parent / "book" / "_toc.yml") if name in chapters]
+    found = [chapters[name] for name in [*order, *(set(chapters) - set(order))]]
+    seen: dict[str, str] = {}
+    for chapter in found:
+        for exercise in chapter.exercises:
+            if exercise.name in seen:
+                raise CourseError(
+                    f"The name {exercise.name!r} is given in {seen[exercise.name]} and in "
+                    f"{chapter.name}; names must be unique."
+                )
+            seen[exercise.name] = chapter.name
+    return found
+
+
+def _book_order(toc: Path) -> list[str]:
+    try:
+        parts = yaml.safe_load(toc.read_text(encoding="utf-8"))["parts"]
+        return [each["file"] for part in parts for each in part["chapters"]]
+    except (OSError, KeyError, TypeError):
+        return []
+
+
+def write_course(chapters: Sequence[Chapter], folder: Path) -> list[Path]:
+    """Write the notebooks and the index that learners get, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for chapter in chapters:
+        path = folder / f"{chapter.name}.ipynb"
+        path.write_text(nbformat.writes(release(chapter)) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
+        written.append(path)
+    index = {
+        "chapters": [
+            {
+                "name": chapter.name,
+                "title": chapter.title.removeprefix("Exercises: "),
+                "exercises": [asdict(Task.of(exercise)) for exercise in chapter.exercises],
+            }
+            for chapter in chapters
+        ]
+    }
+    path = folder / INDEX
+    path.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [*written, path]

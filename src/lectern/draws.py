@@ -1,0 +1,106 @@
+"""Random inputs of checks: the same at every grading, and known to nobody without the secret.
+
+`Draws`, `seed_of`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["Draws", "seed_of"]
+
+_TRIES = 200
+
+
+def seed_of(secret: bytes, *names: str) -> int:
+    """Return a seed made of a secret and of what it is for.
+
+    Parameters
+    ----------
+    secret : bytes
+    *names : str
+        Such as the student, the exercise and the check.
+
+    Returns
+    -------
+    int
+        Below 2⁵⁶.
+    """
+    text = b"\0".join([secret, *(name.encode("utf-8", "surrogateescape") for name in names)])
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+
+
+class Draws:
+    """Random inputs, as tensors on the CPU; the `rng` of checks.
+
+    Parameters
+    ----------
+    seed : int
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        """For what is not here."""
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Return numbers of mean 0 and deviation 1."""
+        return torch.randn(*shape, generator=self.generator)
+
+    def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
+        """Return numbers from low to high."""
+        return low + (high - low) * torch.rand(*shape, generator=self.generator)
+
+    def integers(self, low: int, high: int, *shape: int) -> torch.Tensor:
+        """Return whole numbers from low to high, without the latter."""
+        return torch.randint(low, high, shape, generator=self.generator)
+
+    def integer(self, low: int, high: int) -> int:
+        """Return one whole number from low to high, without the latter."""
+        return int(self.integers(low, high, 1))
+
+    def permutation(self, n: int) -> torch.Tensor:
+        """Return the numbers from 0 to n − 1 in random order."""
+        return torch.randperm(n, generator=self.generator)
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        """Return one of several."""
+        return options[self.integer(0, len(options))]
+
+    def telling(
+        self, draw: Callable[[], Any], right: Callable[..., Any], *wrong: Callable[..., Any],
+        margin: float = 0.02,
+    ) -> Any:  # fmt: skip
+        """Draw until every mistake gives something else than what is right.
+
+        Otherwise an answer with a mistake would pass when the dice are kind.
+
+        Parameters
+        ----------
+        draw : callable
+            Returns an input, or a tuple of inputs.
+        right, *wrong : callable
+            Of the inputs; return numbers.
+        margin : float
+            How far the mistakes must lie off, absolutely and relatively.
+
+        Raises
+        ------
+        ValueError
+            If 200 inputs do not tell them apart.
+        """
+        for _ in range(_TRIES):
+            inputs = draw()
+            args = inputs if isinstance(inputs, tuple) else (inputs,)
+            wanted = torch.as_tensor(right(*args), dtype=torch.float64)
+            others = (torch.as_tensor(f(*args), dtype=torch.float64) for f in wrong)
+            if all(
+                other.shape != wanted.shape
+                or not torch.allclose(other, wanted, rtol=margin, atol=margin, equal_nan=True)
+                for other in others
+            ):
+                return inputs
+        raise ValueError(f"None of {_TRIES} inputs tells the mistakes from what is right.")

@@ -1,0 +1,196 @@
+"""Notebooks: the one that a learner gets, and the one that comes back, in whatever state.
+
+`release`, `read_cells`, `NotebookError`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from lectern.attempt import Cell
+from lectern.exercise import Chapter, Code, Exercise
+
+__all__ = ["LARGEST", "NotebookError", "code_cells", "prose_answers", "read_bytes", "release"]
+
+LARGEST = 20 << 20
+"""Bytes of a notebook that is read."""
+_MOST_CELLS = 2000
+
+
+class NotebookError(ValueError):
+    """A notebook that cannot be read; the text says why, in one sentence."""
+
+
+def release(chapter: Chapter) -> nbformat.NotebookNode:
+    """Return the notebook that a learner gets: prompts, stubs and a check of each."""
+    cells = [_markdown(f"# {chapter.title}", "title")]
+    cells.append(_code("from lectern import check", "start"))
+    for i, part in enumerate(chapter.parts):
+        if isinstance(part, Exercise):
+            cells += _cells_of(part)
+        elif isinstance(part, Code):
+            cells.append(_code(part.text, f"code-{i}"))
+        else:
+            cells.append(_markdown(part, f"text-{i}"))
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "lectern": {"chapter": chapter.name},
+    }
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _cells_of(exercise: Exercise) -> list[nbformat.NotebookNode]:
+    name = exercise.name
+    worth = f"{exercise.points} point{'s' * (exercise.points > 1)}"
+    if exercise.hand:
+        worth += f" and {exercise.hand} for your words"
+    facts = f"*{worth} · {exercise.difficulty} · about {exercise.minutes} minutes*"
+    cells = [_markdown(f"## {exercise.title}\n\n{facts}\n\n{exercise.prompt}", f"{name}-prompt")]
+    cells += [_code(given, f"{name}-given-{i}") for i, given in enumerate(exercise.given)]
+    cells.append(_code(exercise.stub, name, exercise=name))
+    if exercise.hand:
+        cells.append(_markdown("*Your words go here.*", f"{name}-words", words=name))
+    cells.append(_code(f'check("{name}")', f"{name}-check"))
+    return cells
+
+
+def _markdown(text: str, name: str, **facts: str) -> nbformat.NotebookNode:
+    metadata = {"lectern": facts} if facts else {}
+    return nbformat.v4.new_markdown_cell(text, id=name, metadata=metadata)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _code(text: str, name: str, **facts: str) -> nbformat.NotebookNode:
+    metadata = {"lectern": facts} if facts else {}
+    return nbformat.v4.new_code_cell(text, id=name, metadata=metadata)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what a file holds, if it is a plain file of a size that notebooks have.
+
+    Raises
+    ------
+    NotebookError
+        If it is a link, a device, a folder, too large or unreadable.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        what = (
+            "is a link, which is not followed"
+            if path.is_symlink()
+            else f"is unreadable: {error.strerror}"
+        )
+        raise NotebookError(f"The notebook {what}.") from None
+    with os.fdopen(number, "rb") as file:
+        facts = os.fstat(number)
+        if not stat.S_ISREG(facts.st_mode):
+            raise NotebookError("The notebook is no plain file.")
+        if facts.st_size > LARGEST:
+            raise NotebookError(
+                f"The notebook has {facts.st_size >> 20} MiB, but at most {LARGEST >> 20} MiB are "
+                "read: clear its outputs."
+            )
+        return file.read(LARGEST + 1)
+
+
+def _cells(content: bytes) -> list[dict[str, Any]]:
+    """Return the cells of a notebook of any version of the format, as far as they are sound."""
+    try:
+        notebook = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise NotebookError(f"The notebook is no JSON: {error}.") from None
+    if not isinstance(notebook, dict):
+        raise NotebookError("The notebook is JSON, but no notebook.")
+    cells = notebook.get("cells")
+    if cells is None:  # before version 4, cells stood in worksheets
+        sheets = notebook.get("worksheets")
+        cells = [
+            cell
+            for sheet in (sheets if isinstance(sheets, list) else [])
+            if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)
+            for cell in sheet["cells"]
+        ]
+    if not isinstance(cells, list):
+        raise NotebookError("The notebook is JSON, but has no cells.")
+    return [cell for cell in cells[:_MOST_CELLS] if isinstance(cell, dict)]
+
+
+def _source(cell: dict[str, Any]) -> str:
+    text = cell.get("source", cell.get("input", ""))
+    if isinstance(text, list):
+        text = "".join(line for line in text if isinstance(line, str))
+    return text if isinstance(text, str) else ""
+
+
+def _fact(cell: dict[str, Any], key: str) -> str | None:
+    metadata = cell.get("metadata")
+    facts = metadata.get("lectern") if isinstance(metadata, dict) else None
+    found = facts.get(key) if isinstance(facts, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def code_cells(content: bytes, names: Collection[str]) -> list[Cell]:
+    """Return the code cells of a notebook, in order, each with the exercise that it answers.
+
+    A cell answers an exercise if its metadata say so, else if its id does, else if it defines the
+    name: notebooks come back with cells retyped, moved, copied, and stripped of what tools add.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the file.
+    names : collection of str
+        Of the exercises that the notebook should have.
+
+    Raises
+    ------
+    NotebookError
+        If it is no notebook.
+    """
+    found = []
+    for cell in _cells(content):
+        code = _source(cell)
+        if not code.strip() or cell.get("cell_type") == "markdown":
+            continue
+        said = _fact(cell, "exercise") or cell.get("id")
+        exercise = said if isinstance(said, str) and said in names else _defined(code, names)
+        if cell.get("cell_type") == "code" or exercise is not None:  # also if it was made raw
+            found.append(Cell(code, exercise))
+    return found
+
+
+def _defined(code: str, names: Collection[str]) -> str | None:
+    """Return the exercise whose name a cell defines, if there is one."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
+            return node.name
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in names:
+                return target.id
+    return None
+
+
+def prose_answers(content: bytes) -> dict[str, str]:
+    """Return what was written by hand, by exercise."""
+    answers = {}
+    for cell in _cells(content):
+        name = _fact(cell, "words")
+        if name is None and isinstance(cell.get("id"), str):
+            before, found, _ = cell["id"].rpartition("-words")
+            name = before if found else None
+        if name is not None and (text := _source(cell).strip()):
+            answers[name] = text
+    return answers

@@ -30,7 +30,7 @@ need = for program in $(1); do command -v $$program >/dev/null && exit 0; done; 
 	echo "$(2) is missing, which $(3): install it with 'sudo apt-get install $(2)'." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test test-all lint bench clean system
+.PHONY: help book exercises serve test test-all lint bench clean system
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1@/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do \
@@ -41,6 +41,10 @@ book: $(READY) ## execute what changed, build _build/html/index.html
 
 serve: $(READY) ## build, serve on localhost, rebuild a page when its source is saved
 	@$(RUN) -m press serve --port $(PORT)
+
+exercises: $(READY) ## from solutions/: the learners' notebooks, and the solved ones for the tests
+	@$(RUN) -m lectern release
+	@$(RUN) tests/exercises/record.py
 
 lint: $(READY) ## style and types
 	$(RUN) -m ruff check .
@@ -59,7 +63,7 @@ bench: $(READY) ## one line for each figure, and _build/bench.json
 
 clean: ## remove everything that was made, but the environment
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests exercises -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system:
 	@$(call need,chromium chromium-browser google-chrome,chromium,opens every page in the tests)
@@ -70,5 +74,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { \
 		echo "python3-venv is missing, which makes .venv: install it with 'sudo apt-get install python3-venv'." >&2; \
 		rm -rf $(VENV); exit 1; }
-	$(RUN) -m pip install --quiet -c constraints.txt -e ".[book,test]"
+	$(RUN) -m pip install --quiet -c constraints.txt -e ".[book,lectern,test]"
 	@touch $@

@@ -33,6 +33,8 @@ class Times:
     cell: float = 30.0
     all: float = 300.0
     """Cells, questions and repetitions together."""
+    patience: float = 1.0
+    """By which the time for a question is multiplied, where the machine has other work to do."""
 
 
 class Attempt:
@@ -92,7 +94,7 @@ class Attempt:
             )
         begun = time.monotonic()
         try:
-            return session.ask(request, min(seconds, self._left))
+            return session.ask(request, min(seconds * self._times.patience, self._left))
         except Stopped:
             self.end()
             raise

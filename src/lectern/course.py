@@ -1,6 +1,6 @@
 """What learners have of the exercises: the folder `exercises/`, and its index.
 
-`Course`, `Task`, `CourseError`, `find_course`, `write_course`.
+`Course`, `Task`, `CourseError`, `find_course`, `library_folder`; `read_sources`, `write_course`.
 
 The index, `exercises/exercises.json`, says of each exercise what a learner may know: title, points,
 hints, stub; nothing of solutions. It is written from the sources, together with the notebooks.
@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,15 @@ from lectern.engine import Answer, check_file
 from lectern.exercise import Chapter, Exercise, read_chapter
 from lectern.notebooks import release
 
-__all__ = ["Course", "CourseError", "Task", "find_course", "read_sources", "write_course"]
+__all__ = [
+    "Course",
+    "CourseError",
+    "Task",
+    "find_course",
+    "library_folder",
+    "read_sources",
+    "write_course",
+]
 
 INDEX = "exercises.json"
 
@@ -154,8 +164,6 @@ def _task(facts: Mapping[str, Any]) -> Task:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
     names = list(known)
     near = get_close_matches(name, names, 3, 0.5)
     return f"There is no {what} {name!r}; " + (
@@ -181,6 +189,14 @@ def find_course(begin: Path) -> Course:
     )
 
 
+def library_folder() -> Path:
+    """Return the folder of the package `glassbox` that is installed here."""
+    spec = find_spec("glassbox")
+    if spec is None or spec.origin is None:
+        raise CourseError("glassbox is not installed here: name its folder with --library.")
+    return Path(spec.origin).parent
+
+
 def read_sources(folder: Path) -> list[Chapter]:
     """Return the sources of a folder, in the order of the book beside it.
 
@@ -193,7 +209,8 @@ def read_sources(folder: Path) -> list[Chapter]:
     """
     chapters = {path.stem: read_chapter(path) for path in sorted(folder.glob("*.md"))}
     order = [name for name in _book_order(folder.parent / "book" / "_toc.yml") if name in chapters]
-    found = [chapters[name] for name in [*order, *(set(chapters) - set(order))]]
+    order += [name for name in chapters if name not in order]
+    found = [chapters[name] for name in order]
     seen: dict[str, str] = {}
     for chapter in found:
         for exercise in chapter.exercises:

@@ -9,6 +9,7 @@ checks, and the library's otherwise; `pieces` and `books` say which there are.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -31,10 +32,15 @@ def __getattr__(name: str) -> Any:
 
 
 def _make(name: str) -> Any:
+    if name not in pieces and name not in books:
+        _look_at_the_course()
     if name in pieces:
         space: dict[str, Any] = {"__name__": "mine"}
-        for cell in pieces[name]:
-            exec(compile(cell, f"<your {name}>", "exec"), space)
+        *before, last = pieces[name]
+        for cell in before:
+            with suppress(Exception):  # not what is asked for, and it may be unfinished
+                exec(compile(cell, f"<your {name}>", "exec"), space)
+        exec(compile(last, f"<your {name}>", "exec"), space)
         return space[name]
     if name not in books:
         raise AttributeError(
@@ -43,6 +49,18 @@ def _make(name: str) -> Any:
         )
     module, _, attribute = books[name].rpartition(".")
     return getattr(import_module(module), attribute)
+
+
+def _look_at_the_course() -> None:
+    """Take what a learner's own machine has; where notebooks are graded, there is no such thing."""
+    try:
+        from lectern.learner import own_pieces
+
+        own, library = own_pieces()
+    except (ImportError, ValueError):
+        return
+    pieces.update(own)
+    books.update(library)
 
 
 class Hidden(MetaPathFinder):

@@ -1,6 +1,7 @@
 """Notebooks: the one that a learner gets, and the one that comes back, in whatever state.
 
-`release`, `read_cells`, `NotebookError`.
+`release`; `read_bytes`, `chapter_of`, `code_cells`, `defined`, `pieces_from`,
+`prose_answers`, `NotebookError`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,26 @@ import ast
 import json
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nbformat
 
 from lectern.attempt import Cell
 from lectern.exercise import Chapter, Code, Exercise
 
-__all__ = ["LARGEST", "NotebookError", "code_cells", "prose_answers", "read_bytes", "release"]
+__all__ = [
+    "LARGEST",
+    "NotebookError",
+    "chapter_of",
+    "code_cells",
+    "defined",
+    "pieces_from",
+    "prose_answers",
+    "read_bytes",
+    "release",
+]
 
 LARGEST = 20 << 20
 """Bytes of a notebook that is read."""
@@ -110,11 +121,11 @@ def _cells(content: bytes) -> list[dict[str, Any]]:
     if not isinstance(notebook, dict):
         raise NotebookError("The notebook is JSON, but no notebook.")
     cells = notebook.get("cells")
-    if cells is None:  # before version 4, cells stood in worksheets
-        sheets = notebook.get("worksheets")
+    sheets = notebook.get("worksheets")
+    if cells is None and isinstance(sheets, list):  # before version 4 of the format
         cells = [
             cell
-            for sheet in (sheets if isinstance(sheets, list) else [])
+            for sheet in sheets
             if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)
             for cell in sheet["cells"]
         ]
@@ -161,13 +172,13 @@ def code_cells(content: bytes, names: Collection[str]) -> list[Cell]:
         if not code.strip() or cell.get("cell_type") == "markdown":
             continue
         said = _fact(cell, "exercise") or cell.get("id")
-        exercise = said if isinstance(said, str) and said in names else _defined(code, names)
+        exercise = said if isinstance(said, str) and said in names else defined(code, names)
         if cell.get("cell_type") == "code" or exercise is not None:  # also if it was made raw
             found.append(Cell(code, exercise))
     return found
 
 
-def _defined(code: str, names: Collection[str]) -> str | None:
+def defined(code: str, names: Collection[str]) -> str | None:
     """Return the exercise whose name a cell defines, if there is one."""
     try:
         tree = ast.parse(code)
@@ -181,6 +192,68 @@ def _defined(code: str, names: Collection[str]) -> str | None:
             if isinstance(target, ast.Name) and target.id in names:
                 return target.id
     return None
+
+
+def chapter_of(content: bytes, stem: str, chapters: Mapping[str, Sequence[Named]]) -> str | None:
+    """Return the chapter that a notebook is of, if it is of one.
+
+    Its metadata say so, else its file's name, else the exercises that its cells answer. What cannot
+    be read is of the chapter that its name says.
+
+    Parameters
+    ----------
+    content : bytes
+    stem : str
+        The file's name, without ending.
+    chapters : mapping of str to sequence
+        The exercises of each.
+    """
+    try:
+        notebook = json.loads(content)
+        said = notebook["metadata"]["lectern"]["chapter"]
+        if said in chapters:
+            return str(said)
+    except (ValueError, RecursionError, KeyError, TypeError):
+        pass
+    if stem in chapters:
+        return stem
+    best, most = None, 0
+    for chapter, tasks in chapters.items():
+        try:
+            cells = code_cells(content, {task.name for task in tasks})
+        except NotebookError:
+            return None
+        found = len({cell.exercise for cell in cells} - {None})
+        if found > most:
+            best, most = chapter, found
+    return best
+
+
+class Named(Protocol):
+    """Something with a name, such as an exercise."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+
+def pieces_from(cells: Sequence[Cell], passed: Iterable[str]) -> dict[str, list[str]]:
+    """Return for each exercise that passed the cells that make what it asks for."""
+    last = {cell.exercise: number for number, cell in enumerate(cells) if cell.exercise}
+    return {
+        name: [cell.code for cell in cells[: last[name] + 1] if _is_python(cell.code)]
+        for name in passed
+        if name in last
+    }
+
+
+def _is_python(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def prose_answers(content: bytes) -> dict[str, str]:

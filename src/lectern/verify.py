@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -15,12 +14,14 @@ from pathlib import Path
 from lectern.attempt import Attempt, Cell, Times
 from lectern.engine import Answer, CheckError, Outcome, Submission, check_file, run_checks
 from lectern.exercise import Chapter, Exercise, Mutant, plain
+from lectern.grading import cores
 from lectern.sandbox import Sandbox
 
 __all__ = ["Finding", "Report", "verify", "verify_all"]
 
 _LEAST_HINTS, _LEAST_MUTANTS = 2, 3
 _SECRET = b"verify"
+_TIMES = Times(cell=120, all=1200, patience=4)  # of which nothing here must run out by accident
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def verify(
                 cells = [Cell(code, exercise) for code, exercise in chapter.cells(answer)]
                 attempt = Attempt(
                     lambda: sandbox.session(hide=hides), cells, setup=setup, seed=seed,
-                    times=Times(all=600),
+                    times=_TIMES,
                 )  # fmt: skip
                 task = variant.exercise
                 answers = {task.name: Answer(variant.code, task.forbids)}
@@ -202,7 +203,7 @@ def verify_all(
         As many as there are cores by default.
     """
     books = {e.name: e.book for chapter in chapters for e in chapter.exercises if e.book}
-    most = min(workers or len(os.sched_getaffinity(0)), len(chapters))
+    most = min(workers or cores(), len(chapters))
     # Spawned, not forked: a worker begins without the threads that this process may have.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(most, 1), mp_context=context) as pool:

@@ -37,6 +37,7 @@ from pybtex.database import (  # type: ignore[import-untyped]
 )
 from sphinx.util.inventory import InventoryFile
 
+from press import exercises
 from press.claims import LESSON_ID
 
 __all__ = ["ExportError", "Links", "Repository", "export", "glued_values", "plain_markdown"]
@@ -552,6 +553,8 @@ class _Converter:
             )
         if name == "math":
             return f"$$\n{inner}\n$$"
+        if name == "press-exercises":
+            return exercises.as_markdown(self.source.stem, self.source.parent.parent)
         if name in ("figure", "image"):
             picture = self._image(argument, options.get("alt", ""))
             return f"{picture}\n\n*{self.text(inner)}*" if inner else picture

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from press.execution import Book, Chapter, read_chapters
+from press.exercises import as_markdown, exercises_of
 from press.folding import split_cell
 
 ROOT = Path(__file__).parents[2]
@@ -77,13 +78,14 @@ def test_its_questionnaire_has_folded_answers(chapter):
     assert 10 <= len(questions) <= 25
 
 
-def test_its_exercises_are_stated(chapter):
+def test_its_exercises_are_listed(chapter):
     exercises = prose_of(chapter).split("## Exercises")[1].split("\n## ")[0]
-    head, _, *rows = re.findall(r"^\|.*\|$", exercises, re.M)
-    assert "points" in head
-    assert "minutes" in head
-    assert 4 <= len(rows) <= 8
-    assert all(row.startswith("| `") for row in rows), "each names its function"
+    assert exercises.strip() == "```{press-exercises}\n```"
+    found = exercises_of(chapter, ROOT)
+    assert 4 <= len(found) <= 8
+    assert all(each["summary"].startswith("`") for each in found), "each names its function"
+    table = as_markdown(chapter, ROOT)
+    assert all(each["summary"].replace("|", "\\|") in table for each in found)
 
 
 def test_its_length(chapter):

@@ -1,0 +1,5 @@
+"""``python -m lectern``, the command `lectern`."""
+
+from lectern.cli import main
+
+main()

@@ -1,0 +1,202 @@
+"""What grading writes: a table, JSON, Gradescope's files, pages for students and instructors.
+
+`write_reports`, `foreseen`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import secrets
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lectern.course import Course, Task, read_sources
+from lectern.exercise import Mutant
+from lectern.grading import file_name, write_safely
+from lectern.likeness import alike
+from lectern.marks import Mark, Sheet
+from lectern.show import verdict_in_words
+from lectern.text import cell
+
+__all__ = ["foreseen", "write_reports"]
+
+
+def write_reports(
+    sheets: Sequence[Sheet], chapters: Sequence[str], course: Course, folder: Path
+) -> None:
+    """Write every report of a class.
+
+    Parameters
+    ----------
+    sheets : sequence of Sheet
+    chapters : sequence of str
+        Those that count.
+    course : Course
+    folder : Path
+    """
+    tasks = [task for chapter in chapters for task in course.chapter(chapter)]
+    write_safely(folder / "grades.csv", _table(sheets, tasks))
+    grades = {"chapters": list(chapters), "students": [sheet.to_json() for sheet in sheets]}
+    write_safely(folder / "grades.json", _json(grades))
+    pages = _pages()
+    for sheet in sheets:
+        own = folder / "students" / file_name(sheet.student)
+        write_safely(own / "results.json", _json(_gradescope(sheet)))
+        write_safely(own / "report.html", pages.get_template("student.html").render(sheet=sheet))
+    write_safely(folder / "class.html", _class_page(pages, sheets, tasks, course))
+    waiting = [(sheet, mark) for sheet in sheets for mark in sheet.marks if mark.words]
+    page = pages.get_template("hand.html")
+    write_safely(folder / "hand.html", page.render(waiting=waiting, nonce=secrets.token_hex(16)))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+
+
+def _table(sheets: Sequence[Sheet], tasks: Sequence[Task]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = [task.name for task in tasks]
+    writer.writerow(["student", "points", "of", "percent", *names, "days late", "notes"])
+    for sheet in sheets:
+        points = {mark.task.name: round(mark.points, 4) for mark in sheet.marks}
+        late = max((chapter.days_late for chapter in sheet.chapters), default=0.0)
+        row = [sheet.student, sheet.points, sheet.most, round(sheet.percent, 2)]
+        row += [*(points[name] for name in names), round(late, 2), "; ".join(_remarks(sheet))]
+        writer.writerow([cell(value) for value in row])
+    return text.getvalue()
+
+
+def _remarks(sheet: Sheet) -> list[str]:
+    """Return what an instructor should look at, in a few words each."""
+    found = ["UNSANDBOXED"] if sheet.unsandboxed else []
+    fine = {"passed", "wrong", "raised", "unwritten", "not handed in"}
+    for mark in sheet.marks:
+        if mark.override is not None:
+            found.append(f"{mark.task.name}: points given by hand")
+        elif mark.verdict not in fine:
+            text = f"{mark.task.name}: {verdict_in_words(mark.verdict)}"
+            if mark.verdict == "forbidden":
+                first = next(o for o in mark.outcomes if o.verdict == "forbidden")
+                text += f" ({first.feedback.removeprefix('It works, but ')})"
+            found.append(text)
+        if mark.waits:
+            found.append(f"{mark.task.name}: words to be read")
+    return [*found, *sheet.notes]
+
+
+def _gradescope(sheet: Sheet) -> dict[str, Any]:
+    """Return what Gradescope's autograder reads, ``results.json``; all text is plain."""
+    tests = []
+    for chapter in sheet.chapters:
+        for mark in chapter.marks:
+            said = [f"{'✓' if o.passed else '✗'} {o.check}. {o.feedback}" for o in mark.outcomes]
+            tests.append(
+                {
+                    "name": mark.task.title,
+                    "score": round(mark.points, 4),
+                    "max_score": mark.most,
+                    "status": "passed" if mark.points >= mark.most else "failed",
+                    "output": "\n".join(said) or "Nothing was handed in.",
+                    "output_format": "text",
+                    "visibility": "visible",
+                }
+            )
+    notes = ["UNSANDBOXED: this was graded without isolation."] if sheet.unsandboxed else []
+    notes += [
+        f"{chapter.title}: {chapter.percent_off:g} % off, {chapter.days_late:.1f} days late."
+        for chapter in sheet.chapters
+        if chapter.percent_off
+    ]
+    return {
+        "score": sheet.points,
+        "output": "\n".join([*notes, *sheet.notes]),
+        "output_format": "text",
+        "tests": tests,
+    }
+
+
+def _pages() -> Environment:
+    pages = Environment(
+        loader=PackageLoader("lectern"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters["points"] = lambda value: f"{value:g}" if value < 1e5 else f"{value:.0f}"
+    pages.filters["words"] = verdict_in_words
+    return pages
+
+
+class _Row:
+    """The answers of a class to one exercise."""
+
+    def __init__(self, task: Task, marks: Sequence[Mark]) -> None:
+        handed_in = [mark for mark in marks if mark.outcomes]
+        self.task, self.answers = task, len(handed_in)
+        self.full = sum(mark.points >= task.points for mark in handed_in)
+        self.none = sum(mark.points == 0 for mark in handed_in)
+        self.part = self.answers - self.full - self.none
+        self.mean = sum(mark.points for mark in handed_in) / max(self.answers, 1)
+
+    def width(self, count: int) -> str:
+        """Return a share of the answers, in per cent."""
+        return f"{100 * count / max(self.answers, 1):.1f}"
+
+
+def _class_page(
+    pages: Environment, sheets: Sequence[Sheet], tasks: Sequence[Task], course: Course
+) -> str:
+    marks: dict[str, list[Mark]] = {task.name: [] for task in tasks}
+    for sheet in sheets:
+        for mark in sheet.marks:
+            marks[mark.task.name].append(mark)
+    codes = {sheet.student: _own_code(sheet) for sheet in sheets}
+    return pages.get_template("class.html").render(
+        sheets=sheets,
+        most=max((sheet.most for sheet in sheets), default=0),
+        median=statistics.median(sheet.points for sheet in sheets) if sheets else 0,
+        unsandboxed=sum(sheet.unsandboxed for sheet in sheets),
+        exercises=[_Row(task, marks[task.name]) for task in tasks],
+        misconceptions=_misconceptions(marks, foreseen(course)),
+        pairs=alike(codes),
+        students=[
+            (sheet, f"students/{file_name(sheet.student)}/report.html", _remarks(sheet))
+            for sheet in sheets
+        ],
+    )
+
+
+def _own_code(sheet: Sheet) -> str:
+    """Return what a student wrote, without the answers that are still stubs."""
+    return "\n".join(
+        mark.code for mark in sheet.marks if mark.code.strip() != mark.task.stub.strip()
+    )
+
+
+def foreseen(course: Course) -> dict[str, tuple[Mutant, ...]]:
+    """Return the wrong answers that authors foresaw, if the sources lie beside the exercises."""
+    sources = course.folder.parent / "solutions"
+    if not sources.is_dir():
+        return {}
+    return {e.name: e.mutants for chapter in read_sources(sources) for e in chapter.exercises}
+
+
+def _misconceptions(
+    marks: Mapping[str, Iterable[Mark]], mutants: Mapping[str, Sequence[Mutant]]
+) -> list[tuple[str, str, int]]:
+    """Return exercise, belief and number of answers whose feedback names it, commonest first."""
+    found: Counter[tuple[str, str]] = Counter()
+    for name, answers in marks.items():
+        for mark in answers:
+            said = " ".join(o.feedback for o in mark.outcomes if not o.passed)
+            for mutant in mutants.get(name, ()):
+                if said and mutant.says in said:
+                    found[name, mutant.misconception] += 1
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return [(name, belief, count) for (name, belief), count in ranked[:20]]

@@ -1,0 +1,159 @@
+"""What the command line and notebooks print: coloured in a terminal, plain text elsewhere.
+
+`console`, `show_standing`, `show_progress`, `show_task`, `show_class`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from lectern.course import Course, Task
+from lectern.text import clean
+
+if TYPE_CHECKING:
+    from lectern.grading import Result
+    from lectern.learner import Desk, Standing
+
+__all__ = ["console", "show_class", "show_progress", "show_standing", "show_task"]
+
+_MARKS = {"passed": ("✓", "green"), "unwritten": ("○", "dim"), "wrong": ("✗", "red")}
+_WORDS = {
+    "wrong": "not yet right",
+    "raised": "raises an error",
+    "unwritten": "not written yet",
+    "forbidden": "uses what it should do without",
+    "missing": "its cell is gone",
+    "unreadable": "cannot be read",
+    "time": "took too long",
+    "memory": "used too much memory",
+    "processes": "started too many processes",
+    "output": "printed too much",
+    "crash": "ended its process",
+    "protocol": "tampered with its process",
+    "broken check": "could not be checked",
+    "grader": "could not be graded",
+    "passed": "passed",
+}
+
+
+def console(*, error: bool = False) -> Console:
+    """Return where to print: to a pipe without colours, and without breaking lines."""
+    file = sys.stderr if error else sys.stdout
+    wide = None if file.isatty() else 10_000
+    return Console(file=file, highlight=False, width=wide, soft_wrap=not file.isatty())
+
+
+def verdict_in_words(verdict: str) -> str:
+    """Return a verdict as a reader wants to see it."""
+    return _WORDS.get(verdict, verdict)
+
+
+def show_standing(standing: Standing, out: Console | None = None) -> None:
+    """Print how an answer stands: its points, and for each check that failed, why."""
+    out = out or console()
+    task = standing.task
+    kind = "passed" if standing.passed else "unwritten" if standing.unwritten else "wrong"
+    mark, colour = _MARKS[kind]
+    score = f"{standing.points:g} of {task.points} points"
+    out.print(f"[{colour}]{mark} {task.name}[/]  {score}", soft_wrap=True)
+    if standing.unwritten:
+        out.print("   Nothing is written here yet.", style="dim")
+        return
+    said = set()
+    for outcome in standing.outcomes:
+        if outcome.passed:
+            out.print(f"   [green]✓[/] {escape(outcome.check)}", soft_wrap=True)
+            continue
+        out.print(f"   [red]✗[/] {escape(outcome.check)}", soft_wrap=True)
+        if outcome.feedback not in said:
+            out.print(Padding(escape(outcome.feedback), (0, 0, 0, 5)), soft_wrap=True)
+        said.add(outcome.feedback)
+    if not standing.passed:
+        out.print(f"   [dim]A hint: lectern hint {task.name}[/]", soft_wrap=True)
+
+
+def show_task(task: Task, course: Course, out: Console | None = None) -> None:
+    """Print what an exercise asks."""
+    out = out or console()
+    facts = f"{task.points} points, {task.difficulty}, about {task.minutes} minutes"
+    out.print(f"[bold]{escape(task.title)}[/]  ({task.name})", soft_wrap=True)
+    out.print(f"[dim]{escape(str(course.notebook(task.chapter)))}: {facts}[/]", soft_wrap=True)
+    out.print()
+    out.print(Markdown(task.prompt) if out.is_terminal else escape(task.prompt))
+
+
+def show_progress(desk: Desk, out: Console | None = None) -> None:
+    """Print a table of the book: what passed in each chapter."""
+    out = out or console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("chapter", "passed", "points", ""):
+        table.add_column(name, justify="right" if name in ("passed", "points") else "left")
+    done = total = 0.0
+    for chapter, tasks in desk.course.chapters.items():
+        names = [task.name for task in tasks]
+        passed = sum(map(desk.passed, names))
+        points = sum(float(desk.memory.get(name, {}).get("points", 0)) for name in names)
+        most = sum(task.points for task in tasks)
+        done, total = done + points, total + most
+        bar = "█" * passed + "·" * (len(names) - passed)
+        style = "green" if passed == len(names) else None
+        table.add_row(
+            desk.course.titles[chapter], f"{passed}/{len(names)}", f"{points:g}/{most}", bar,
+            style=style,
+        )  # fmt: skip
+    out.print(table)
+    out.print(f"{done:g} of {total:g} points in all")
+
+
+def show_class(results: Sequence[Result], course: Course, out: Console | None = None) -> None:
+    """Print a class's results: for each exercise how many passed, and what went wrong most."""
+    out = out or console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("exercise", "answers", "full marks", "mean", "most often"):
+        table.add_column(name, justify="left" if name in ("exercise", "most often") else "right")
+    for task, row in rows_of_class(results, course).items():
+        worst = Counter(row.verdicts).most_common(1)
+        most_often = f"{verdict_in_words(worst[0][0])} ({worst[0][1]})" if worst else ""
+        mean = f"{row.points / row.answers:.2f}/{course.task(task).points}"
+        table.add_row(task, str(row.answers), str(row.full), mean, most_often)
+    out.print(table)
+    for result in results:
+        for note in result.notes:
+            out.print(f"[yellow]{escape(clean(result.student, lines=False))}[/]: {escape(note)}")
+
+
+class Row:
+    """A class's answers to one exercise, counted."""
+
+    def __init__(self) -> None:
+        self.answers = self.full = 0
+        self.points = 0.0
+        self.verdicts: list[str] = []
+        """Of each answer without full marks, the first check's that failed."""
+
+
+def rows_of_class(results: Sequence[Result], course: Course) -> Mapping[str, Row]:
+    """Return the rows of the exercises that somebody answered, in the book's order."""
+    rows: dict[str, Row] = {}
+    for chapter, tasks in course.chapters.items():
+        for task in tasks:
+            for result in results:
+                found = [o for o in result.outcomes.get(chapter, []) if o.exercise == task.name]
+                if not found:
+                    continue
+                row = rows.setdefault(task.name, Row())
+                row.answers += 1
+                row.points += sum(o.points for o in found if o.passed)
+                failed = [o.verdict for o in found if not o.passed]
+                row.full += not failed
+                row.verdicts += failed[:1]
+    return rows

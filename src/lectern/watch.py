@@ -1,0 +1,91 @@
+"""Checks again whenever a notebook is saved, and shows the exercise at hand.
+
+`watch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from watchfiles import watch as changes
+
+from lectern.course import CourseError, Task
+from lectern.learner import Desk, Standing
+from lectern.show import console, show_standing, show_task
+
+__all__ = ["watch"]
+
+
+def watch(desk: Desk, chapter: str | None = None, saves: Iterable[str] | None = None) -> None:
+    """Follow a learner through the exercises, until interrupted or all have passed.
+
+    Parameters
+    ----------
+    desk : Desk
+    chapter : str, optional
+        To stay with; otherwise the book in its order.
+    saves : iterable of str, optional
+        Chapters whose notebooks were saved; by default, as they are.
+
+    Raises
+    ------
+    CourseError
+        If there is no such chapter.
+    """
+    out = console()
+    task = desk.next_task(chapter)
+    if task is None:
+        out.print("Every exercise has passed.")
+        return
+    _show(task, desk, out)
+    try:
+        for saved in saves if saves is not None else _saves(desk):
+            task = _after_save(saved, task, desk, chapter, out)
+            if task is None:
+                out.print("[green]Every exercise has passed.[/]")
+                return
+    except KeyboardInterrupt:
+        out.print("What passed is remembered; `lectern watch` goes on from here.")
+
+
+def _saves(desk: Desk) -> Iterator[str]:
+    """Yield the chapters whose notebooks are saved."""
+    folder = desk.course.folder.resolve()
+    for found in changes(folder, recursive=False, raise_interrupt=True):
+        names = {Path(path).stem for _, path in found if path.endswith(".ipynb")}
+        yield from sorted(names & set(desk.course.chapters))
+
+
+def _after_save(
+    saved: str, task: Task, desk: Desk, chapter: str | None, out: Console
+) -> Task | None:
+    """Check a notebook that was saved, and return the exercise that is at hand then."""
+    out.rule(style="dim") if out.is_terminal else out.print()
+    try:
+        standings = desk.check(saved)
+    except CourseError as error:  # half saved, perhaps
+        out.print(str(error), markup=False)
+        return task
+    now = {standing.task.name: standing for standing in standings}
+    for standing in _to_show(standings, task):
+        show_standing(standing, out)
+    if task.name in now and now[task.name].passed:
+        following = desk.next_task(chapter)
+        if following is not None:
+            _show(following, desk, out)
+        return following
+    return task
+
+
+def _to_show(standings: list[Standing], task: Task) -> list[Standing]:
+    """Return the answer at hand, and others that were begun but are not right."""
+    return [s for s in standings if s.task.name == task.name or not (s.passed or s.unwritten)]
+
+
+def _show(task: Task, desk: Desk, out: Console) -> None:
+    passed = sum(map(desk.passed, desk.course.tasks))
+    out.print(f"\n[dim]{passed} of {len(desk.course.tasks)} exercises have passed.[/]")
+    show_task(task, desk.course, out)
+    out.print("\n[dim]Write your answer in the notebook and save it. Ctrl-C ends.[/]")

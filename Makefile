@@ -60,6 +60,7 @@ test-all: system lint book ## the long tier too: every mutation, many seeds
 
 bench: $(READY) ## one line for each figure, and _build/bench.json
 	@$(RUN) -m press bench
+	@$(RUN) -m lectern.bench
 
 clean: ## remove everything that was made, but the environment
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ _OPTIONS = (
     *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:faulthandler", "-p", "no:logging"),
     *("--noconftest", "--assert=plain", "--import-mode=importlib", "-c", os.devnull),
 )
+
+
+_MOST_STOPS = 2  # of one answer: its other checks are not tried then
 
 
 class CheckError(ValueError):
@@ -121,6 +125,7 @@ class _Engine:
         self.now: Submission
         self.student_now: Student | None = None
         self.outcomes: list[Outcome] = []
+        self.stops: dict[str, list[Stopped]] = defaultdict(list)
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.addinivalue_line("markers", "exercise(name, points): what a check belongs to")
@@ -128,6 +133,8 @@ class _Engine:
     @pytest.fixture
     def student(self, request: pytest.FixtureRequest) -> Student:
         exercise = _mark(request.node)[0]
+        if len(self.stops[exercise]) >= _MOST_STOPS:
+            raise self.stops[exercise][-1]
         self.now.attempt.begin(exercise)
         answer = self.now.answers.get(exercise)
         seed = seed_of(self.secret, self.now.student, request.node.name, "learner")
@@ -150,7 +157,7 @@ class _Engine:
         try:
             for submission in self.submissions:
                 self.now = submission
-                self.outcomes = []
+                self.outcomes, self.stops = [], defaultdict(list)
                 items = [item for item in session.items if self.is_asked(item)]
                 for item, following in zip(items, [*items[1:], None], strict=True):
                     item._initrequest()  # type: ignore[attr-defined]
@@ -170,7 +177,10 @@ class _Engine:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
         report = yield
         if call.when == "call" or call.excinfo is not None:
-            self.outcomes.append(self.outcome(item, call.excinfo and call.excinfo.value))
+            error = call.excinfo and call.excinfo.value
+            if isinstance(error, Stopped):
+                self.stops[_mark(item)[0]].append(error)
+            self.outcomes.append(self.outcome(item, error))
             self.student_now = None
         return report
 

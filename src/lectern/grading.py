@@ -151,7 +151,8 @@ def grade_jobs(
                     partial(open_session, course.hides(chapter)), cells, setup=setup,
                     seed=seed_of(secret, job.student, chapter), times=times,
                 )  # fmt: skip
-                yield Submission(job.student, chapter, attempt, course.answers(chapter, codes))
+                answers = course.answers(chapter, codes)
+                yield Submission(job.student, chapter, attempt, answers, only=names)
                 attempt.end()
                 result.outcomes[chapter] = found = outcomes.pop(chapter)
                 result.codes |= {name: clean(code, most=20_000) for name, code in codes.items()}

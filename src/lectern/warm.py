@@ -9,6 +9,7 @@ that students who are graded by the same warm process cannot see each other.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -61,7 +62,10 @@ def _warm_up() -> Any:
     import torch
 
     torch.set_num_threads(1)
-    return new_shell()
+    shell = new_shell()
+    gc.collect()
+    gc.freeze()  # a child that collects garbage need not copy what it shares with this process
+    return shell
 
 
 def _run_and_exit(output: int, function: Callable[..., None], *args: Any) -> None:

@@ -665,7 +665,7 @@ def played(student, rng):
     x, y = pictures(rng, patterns, 2000)
     x_new, y_new = pictures(rng, patterns, 500)
     want = ["is_network", "out", "alone"]
-    got = student.run(PLAY, want, x=x, y=y, x_new=x_new, seconds=15)
+    got = student.run(PLAY, want, x=x, y=y, x_new=x_new, seconds=30)
     expect.true(
         got["is_network"] is True,
         "one_epoch should return a network, which can be called with new images; what it "
@@ -680,7 +680,7 @@ def played(student, rng):
 
 
 @exercise("one_epoch", points=2)
-@pytest.mark.parametrize("goal", [0.7, 0.92])
+@pytest.mark.parametrize("goal", [0.7, 0.88])
 def test_new_images(student, rng, goal):
     right, _, _ = played(student, rng)
     expect.true(

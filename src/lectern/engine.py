@@ -225,6 +225,8 @@ def _judged(error: BaseException | None) -> tuple[str, str]:
     if isinstance(error, Raised):
         if error.unwritten:
             return "unwritten", "Nothing is written here yet."
+        if error.type_name == "NotDefined":
+            return "missing", f"The notebook does not define {error.message}."
         where = f" In line {error.line[0]}: {error.line[1]}" if error.line else ""
         return "raised", f"{error.asked or 'It'} raised {error}.{where}"
     if isinstance(error, Stopped):

@@ -162,18 +162,9 @@ def grade_jobs(
             take(result)
 
     def judged(submission: Submission, found: list[Outcome]) -> None:
-        codes = submission.answers
-        outcomes[submission.chapter] = [_unless_missing(o, codes[o.exercise].code) for o in found]
+        outcomes[submission.chapter] = found
 
     run_checks(course.check_files(chapters), submissions(), judged, secret)
-
-
-def _unless_missing(outcome: Outcome, code: str) -> Outcome:
-    """Say so if there is no cell for an exercise that failed."""
-    if code or outcome.passed or outcome.verdict not in ("raised", "wrong"):
-        return outcome
-    text = f"The notebook has no answer to {outcome.exercise}: its cell is gone."
-    return Outcome(outcome.exercise, outcome.check, outcome.points, False, "missing", text)
 
 
 def _unreadable(course: Course, chapter: str, why: str) -> list[Outcome]:

@@ -31,7 +31,7 @@ _WORDS = {
     "raised": "raises an error",
     "unwritten": "not written yet",
     "forbidden": "uses what it should do without",
-    "missing": "its cell is gone",
+    "missing": "is not defined",
     "unreadable": "cannot be read",
     "time": "took too long",
     "memory": "used too much memory",

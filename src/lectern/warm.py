@@ -60,6 +60,7 @@ def _warm_up() -> Any:
     import matplotlib.pyplot  # noqa: F401
     import pandas  # noqa: F401
     import torch
+    import torch._dynamo  # which optimizers import when the first is made, for a second or two
 
     torch.set_num_threads(1)
     shell = new_shell()

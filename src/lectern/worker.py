@@ -66,6 +66,10 @@ def serve(channel: Channel, shell: Any, limits: Limits) -> None:
         channel.flush()
 
 
+class NotDefined(NameError):
+    """A name that a check asks for, and that the notebook does not define."""
+
+
 class Worker:
     """Answers requests, dicts whose "do" says what is asked, from the names of a shell.
 
@@ -127,7 +131,13 @@ class Worker:
         space = {**self.shell.user_ns, **self.own(request["inputs"])}
         _seed(request["seed"])
         linecache.cache["<check>"] = (1, None, request["code"].splitlines(True), "<check>")
-        exec(compile(request["code"], "<check>", "exec"), space)
+        try:
+            exec(compile(request["code"], "<check>", "exec"), space)
+        except NameError as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            if frames[-1].filename == "<check>":  # the notebook was to define it
+                raise NotDefined(error.name) from None
+            raise
         return {name: space[name] for name in request["outputs"]}
 
     def find(self, name: str | Opaque) -> Any:
@@ -136,7 +146,7 @@ class Worker:
             return self.kept[name.key]
         first, *rest = name.split(".")
         if first not in self.shell.user_ns:
-            raise NameError(f"name {first!r} is not defined")
+            raise NotDefined(first)
         value = self.shell.user_ns[first]
         for part in rest:
             value = getattr(value, part)

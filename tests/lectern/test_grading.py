@@ -183,7 +183,7 @@ def test_a_class_is_graded_with_all_its_reports(command, hand_in, tmp_path, sour
     hand_in("ada")
     hand_in("bob", **{e.name: e.mutants[0].code for e in first.exercises})
     hand_in(
-        "=cmd|'/C calc'!A0", twice="def twice(x): raise ValueError('<script>alert(1)</script>')"
+        "=cmd|' calc'!A0", twice="def twice(x): raise ValueError('<script>alert(1)</script>')"
     )
     (tmp_path / "submissions" / "cleo").mkdir()
     (tmp_path / "submissions" / "cleo" / "first.ipynb").write_text("{ no")
@@ -203,14 +203,14 @@ def test_a_class_is_graded_with_all_its_reports(command, hand_in, tmp_path, sour
     assert rows["ada"]["points"] == "4.5"  # (8 + 1) less half, for lateness
     assert rows["bob"]["twice"] == "1.0"
     assert rows["cleo"]["points"] == "0.0"
-    assert "'=cmd|'/C calc'!A0" in rows
+    assert "'=cmd|' calc'!A0" in rows
     grades = json.loads((out / "grades.json").read_text())
     assert [s["student"] for s in grades["students"]] == sorted(
         s["student"] for s in grades["students"]
     )
     page = (out / "class.html").read_text()
     assert "doubling is squaring" in page or "Commonest misconceptions" in page
-    own = (out / "students" / file_name("=cmd|'/C calc'!A0") / "report.html").read_text()
+    own = (out / "students" / file_name("=cmd|' calc'!A0") / "report.html").read_text()
     assert "<script>alert" not in own
     assert "&lt;script&gt;alert" in own
     scope = json.loads((out / "students" / "bob" / "results.json").read_text())

@@ -1,6 +1,6 @@
 """One notebook, run cell by cell; once more without the culprit when it had to be stopped.
 
-`Attempt`, `Cell`, `Times`.
+`Attempt`, `Times`.
 """
 
 from __future__ import annotations
@@ -8,22 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from lectern.notebooks import Cell
 from lectern.student import Raised, Stopped, Transport, raised
 
-__all__ = ["Attempt", "Cell", "Times"]
+__all__ = ["Attempt", "Times"]
 
 _MOST_RESTARTS = 12
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A code cell of a notebook."""
-
-    code: str
-    exercise: str | None = None
-    """What it is the answer to, if it is one."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +121,13 @@ class Attempt:
             if isinstance(error, Raised):
                 self.errors[number] = error
         return True
+
+    def error_of(self, exercise: str) -> Raised | None:
+        """Return what the cell of an exercise raised when it ran, if it did."""
+        for number, error in reversed(self.errors.items()):
+            if self.cells[number].exercise == exercise:
+                return error
+        return None
 
     def end(self) -> None:
         """End the session, if there is one."""

@@ -58,8 +58,9 @@ def grade(
         If there is no sandbox here, and `unsafe` was not asked for.
     """
     jobs = find_submissions(submissions, course)
-    policy = policy or submissions.absolute().parent / "grading.toml"
-    decided = read_policy(policy, course) if policy.exists() else Policy()
+    beside = submissions.absolute().parent / "grading.toml"
+    policy = policy or (beside if beside.exists() else None)
+    decided = read_policy(policy, course) if policy else Policy()
     kept = Class(output)
     settings = Settings(library or library_folder(), kept.secret(), unsafe=unsafe)
     out, begun, new = console(), time.monotonic(), 0
@@ -86,8 +87,12 @@ def grade(
 
     chapters = counted_chapters(results, course, decided)
     sheets = [sheet_of(result, chapters, course, decided) for result in results]
-    write_reports(sheets, chapters, course, output)
+    absent = sorted(decided.students - {job.student for job in jobs})
+    notes = [f"{policy}: {name} has handed in nothing." for name in absent]
+    write_reports(sheets, chapters, course, output, notes)
     show_class(results, course, out)
+    for note in notes:
+        out.print(note, style="yellow", markup=False)
     out.print(
         f"{len(results)} submissions, {new} of them graded now, in "
         f"{time.monotonic() - begun:.1f} s: {output / 'class.html'}"
@@ -95,6 +100,8 @@ def grade(
     if unsafe:
         out.print("[red]UNSANDBOXED[/]: without isolation these results prove nothing.")
     low = [sheet for sheet in sheets if at_least is not None and sheet.percent < at_least]
+    for sheet in low:
+        out.print(f"{sheet.student}: {sheet.percent:.1f} %, less than {at_least:g} %", markup=False)
     return int(bool(low))
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from lectern.course import Course, CourseError, find_course, library_folder
+from lectern.course import Course, CourseError, Task, find_course, library_folder, similar
+from lectern.desk import Desk
 from lectern.show import console, show_progress, show_standing, show_task
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,6 +28,12 @@ def main(context: click.Context, course: Path | None) -> None:
     An instructor's: grade. An author's: release, verify.
     """
     context.obj = course
+
+
+_course_option = click.option(
+    "--course", type=_FOLDER, expose_value=False, help="The folder of the exercises.",
+    callback=lambda context, _, value: setattr(context, "obj", value or context.obj),
+)  # fmt: skip
 
 
 def _said(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,14 +53,13 @@ def _course(context: click.Context) -> Course:
     return find_course(context.obj) if context.obj else find_course(Path.cwd())
 
 
-def _desk(context: click.Context) -> Any:
-    from lectern.learner import Desk
-
+def _desk(context: click.Context) -> Desk:
     return Desk(_course(context))
 
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[CHAPTER | EXERCISE]...")
+@_course_option
 @click.pass_context
 @_said
 def check(context: click.Context, names: Sequence[str]) -> None:
@@ -61,6 +67,8 @@ def check(context: click.Context, names: Sequence[str]) -> None:
 
     Ends with code 1 if an answer is not right yet.
     """
+    from lectern.learner import check_chapter  # with PyTorch, which the other commands do without
+
     desk = _desk(context)
     chapters: dict[str, set[str] | None] = {}
     for name in names or [_chapter_now(desk)]:
@@ -74,31 +82,33 @@ def check(context: click.Context, names: Sequence[str]) -> None:
     fine = True
     for chapter, wanted in chapters.items():
         out.print(f"[bold]{desk.course.titles[chapter]}[/]")
-        for standing in desk.check(chapter):
+        standings = check_chapter(desk, chapter)
+        for standing in standings:
             if wanted is None or standing.task.name in wanted:
                 show_standing(standing, out)
                 fine = fine and standing.passed
+        passed, points = sum(s.passed for s in standings), sum(s.points for s in standings)
+        most = sum(s.task.points for s in standings)
+        out.print(f"{passed} of {len(standings)} passed, {points:g} of {most} points.")
     sys.exit(not fine)
 
 
-def _task(course: Course, name: str) -> Any:
+def _task(course: Course, name: str) -> Task:
     if name not in course.tasks:
-        near = [*course.chapters, *course.tasks]
-        from difflib import get_close_matches
-
-        found = get_close_matches(name, near, 3, 0.5)
-        hint = f"perhaps {' or '.join(found)}?" if found else "`lectern progress` lists them."
+        found = similar(name, [*course.chapters, *course.tasks])
+        hint = f"perhaps {' or '.join(found)}?" if found else "`lectern progress` lists chapters."
         raise CourseError(f"There is no chapter and no exercise {name!r}; {hint}")
     return course.tasks[name]
 
 
-def _chapter_now(desk: Any) -> str:
+def _chapter_now(desk: Desk) -> str:
     task = desk.next_task()
-    return str(task.chapter) if task else next(iter(desk.course.chapters))
+    return task.chapter if task else next(iter(desk.course.chapters))
 
 
 @main.command()
 @click.argument("name")
+@_course_option
 @click.pass_context
 @_said
 def hint(context: click.Context, name: str) -> None:
@@ -106,12 +116,14 @@ def hint(context: click.Context, name: str) -> None:
     desk = _desk(context)
     number, text = desk.hint(name)
     most = len(desk.course.task(name).hints)
-    console().print(f"[dim]Hint {number} of {most}.[/] ", end="")
+    last = " There are no more." if number == most else ""
+    console().print(f"[dim]Hint {number} of {most}.{last}[/]")
     console().print(text, markup=False)
 
 
 @main.command("next")
 @click.argument("chapter", required=False)
+@_course_option
 @click.pass_context
 @_said
 def next_(context: click.Context, chapter: str | None) -> None:
@@ -128,6 +140,7 @@ def next_(context: click.Context, chapter: str | None) -> None:
 
 @main.command()
 @click.argument("name")
+@_course_option
 @click.pass_context
 @_said
 def reset(context: click.Context, name: str) -> None:
@@ -138,6 +151,7 @@ def reset(context: click.Context, name: str) -> None:
 
 @main.command()
 @click.argument("chapter", required=False)
+@_course_option
 @click.pass_context
 @_said
 def watch(context: click.Context, chapter: str | None) -> None:
@@ -148,6 +162,7 @@ def watch(context: click.Context, chapter: str | None) -> None:
 
 
 @main.command()
+@_course_option
 @click.pass_context
 @_said
 def progress(context: click.Context) -> None:
@@ -166,6 +181,7 @@ def progress(context: click.Context) -> None:
               help="End with code 1 if somebody has less: for GitHub Classroom.")  # fmt: skip
 @click.option("--library", type=_FOLDER, help="The folder of the package glassbox.")
 @click.option("--unsafe", is_flag=True, help="Without a sandbox; every result is marked.")
+@_course_option
 @click.pass_context
 @_said
 def grade(context: click.Context, **options: Any) -> None:
@@ -176,15 +192,19 @@ def grade(context: click.Context, **options: Any) -> None:
 
 
 @main.command()
+@click.argument("chapters", nargs=-1)
 @click.option("--sources", type=_FOLDER, default="solutions", show_default=True)
 @click.option("--to", type=_FOLDER, default="exercises", show_default=True)
 @_said
-def release(sources: Path, to: Path) -> None:
-    """Write learners' notebooks and their index from the sources."""
+def release(chapters: Sequence[str], sources: Path, to: Path) -> None:
+    """Write learners' notebooks and their index from the sources.
+
+    A notebook that is there and has other cells is copied to .backups/ first.
+    """
     from lectern.course import read_sources, write_course
 
-    for path in write_course(read_sources(sources), to):
-        console().print(str(path))
+    for path in write_course(read_sources(sources), to, only=chapters):
+        console().print(str(path), soft_wrap=True)
 
 
 @main.command()
@@ -192,11 +212,14 @@ def release(sources: Path, to: Path) -> None:
 @click.option("--sources", type=_FOLDER, default="solutions", show_default=True)
 @click.option("--checks", type=_FOLDER, default="exercises/checks", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--only", metavar="EXERCISE", help="One exercise alone.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as cores by default.")
 @click.option("--library", type=_FOLDER, help="The folder of the package glassbox.")
 @_said
-def verify(chapters: Sequence[str], sources: Path, checks: Path, seeds: int, workers: int | None,
-           library: Path | None) -> None:  # fmt: skip
+def verify(
+    chapters: Sequence[str], sources: Path, checks: Path, seeds: int, only: str | None,
+    workers: int | None, library: Path | None,
+) -> None:  # fmt: skip
     """Prove the exercises: stubs fail, solutions pass, mutants fail with the words they should."""
     from lectern.course import read_sources
     from lectern.verify import verify_all
@@ -205,8 +228,12 @@ def verify(chapters: Sequence[str], sources: Path, checks: Path, seeds: int, wor
     if unknown := set(chapters) - {chapter.name for chapter in found}:
         raise CourseError(f"{sources} has no source for {', '.join(sorted(unknown))}.")
     wanted = [chapter for chapter in found if not chapters or chapter.name in chapters]
+    if only is not None:
+        wanted = [c for c in wanted if only in {exercise.name for exercise in c.exercises}]
+        if not wanted:
+            raise CourseError(f"{sources} has no exercise {only!r}.")
     reports = verify_all(
-        wanted, checks, library or library_folder(), seeds=range(seeds), workers=workers
+        wanted, checks, library or library_folder(), seeds=range(seeds), workers=workers, only=only
     )
     out = console()
     for report in reports:

@@ -1,6 +1,7 @@
 """What learners have of the exercises: the folder `exercises/`, and its index.
 
-`Course`, `Task`, `CourseError`, `find_course`, `library_folder`; `read_sources`, `write_course`.
+`Course`, `Task`, `Answer`, `CourseError`, `find_course`, `library_folder`; `read_sources`,
+`write_course`.
 
 The index, `exercises/exercises.json`, says of each exercise what a learner may know: title, points,
 hints, stub; nothing of solutions. It is written from the sources, together with the notebooks.
@@ -9,8 +10,9 @@ hints, stub; nothing of solutions. It is written from the sources, together with
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.util import find_spec
@@ -20,7 +22,6 @@ from typing import Any
 import nbformat
 import yaml
 
-from lectern.engine import Answer, check_file
 from lectern.exercise import Chapter, Exercise, read_chapter
 from lectern.notebooks import release
 
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 INDEX = "exercises.json"
+BACKUPS = ".backups"
 
 
 class CourseError(ValueError):
@@ -65,6 +67,20 @@ class Task:
     def of(cls, exercise: Exercise) -> Task:
         """Return what a learner may know of an exercise."""
         return cls(**{name: getattr(exercise, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a notebook has for an exercise."""
+
+    code: str
+    forbids: tuple[str, ...] = ()
+    stub: str = ""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it is the stub as it was given out."""
+        return self.code.split() == self.stub.split()
 
 
 class Course:
@@ -117,7 +133,7 @@ class Course:
             If there is none of that name; similar names are told.
         """
         if name not in self.tasks:
-            raise CourseError(_unknown("exercise", name, self.tasks))
+            raise CourseError(unknown_name("exercise", name, self.tasks))
         return self.tasks[name]
 
     def chapter(self, name: str) -> tuple[Task, ...]:
@@ -129,7 +145,7 @@ class Course:
             If there is no such chapter; similar names are told.
         """
         if name not in self.chapters:
-            raise CourseError(_unknown("chapter", name, self.chapters))
+            raise CourseError(unknown_name("chapter", name, self.chapters))
         return self.chapters[name]
 
     def notebook(self, chapter: str) -> Path:
@@ -152,9 +168,14 @@ class Course:
     def answers(self, chapter: str, codes: Mapping[str, str]) -> dict[str, Answer]:
         """Return what was answered to each exercise, with what it should do without."""
         return {
-            task.name: Answer(codes.get(task.name, ""), task.forbids)
+            task.name: Answer(codes.get(task.name, ""), task.forbids, task.stub)
             for task in self.chapter(chapter)
         }
+
+
+def check_file(folder: Path, chapter: str) -> Path:
+    """Return where the checks of a chapter are."""
+    return folder / f"test_{chapter.replace('-', '_')}.py"
 
 
 def _task(facts: Mapping[str, Any]) -> Task:
@@ -163,12 +184,19 @@ def _task(facts: Mapping[str, Any]) -> Task:
     return Task(**own)
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Return a sentence on a name that is not there, with those that are like it."""
     names = list(known)
-    near = get_close_matches(name, names, 3, 0.5)
+    near = similar(name, names)
     return f"There is no {what} {name!r}; " + (
         f"perhaps {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
     )
+
+
+def similar(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names that somebody may have meant, at most three."""
+    by_letters = {each.casefold(): each for each in names}
+    return [by_letters[each] for each in get_close_matches(name.casefold(), by_letters, 3, 0.65)]
 
 
 def find_course(begin: Path) -> Course:
@@ -231,13 +259,45 @@ def _book_order(toc: Path) -> list[str]:
         return []
 
 
-def write_course(chapters: Sequence[Chapter], folder: Path) -> list[Path]:
-    """Write the notebooks and the index that learners get, and return their paths."""
+def write_course(
+    chapters: Sequence[Chapter], folder: Path, *, only: Collection[str] = ()
+) -> list[Path]:
+    """Write the notebooks and the index that learners get.
+
+    A notebook that is there and differs is kept as a copy in the folder ``.backups``.
+
+    Parameters
+    ----------
+    chapters : sequence of Chapter
+        All of them, for the index.
+    folder : Path
+    only : collection of str
+        The chapters whose notebooks to write; all if empty.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    CourseError
+        If `only` names a chapter that is not there.
+    """
+    if unknown := set(only) - {chapter.name for chapter in chapters}:
+        raise CourseError(f"There is no source of a chapter {', '.join(sorted(unknown))}.")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for chapter in chapters:
+        if only and chapter.name not in only:
+            continue
         path = folder / f"{chapter.name}.ipynb"
-        path.write_text(nbformat.writes(release(chapter)) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
+        text = nbformat.writes(release(chapter)) + "\n"  # type: ignore[no-untyped-call]
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            backup = folder / BACKUPS / f"{chapter.name}-{datetime.now():%Y-%m-%d-%H%M%S}.ipynb"
+            backup.parent.mkdir(exist_ok=True)
+            backup.write_bytes(path.read_bytes())
+        path.write_text(text, encoding="utf-8")
         written.append(path)
     index = {
         "chapters": [

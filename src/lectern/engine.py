@@ -1,6 +1,6 @@
 """pytest as the grading engine: collect the checks once, run them for one submission after another.
 
-`run_checks`, `Submission`, `Outcome`, `Answer`.
+`run_checks`, `Submission`, `Outcome`, `CheckError`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from lectern.attempt import Attempt
+from lectern.course import Answer, check_file
 from lectern.draws import Draws, seed_of
 from lectern.expect import Failure
 from lectern.student import Raised, Stopped, Student
 from lectern.text import clean
 from lectern.watched import in_text
 
-__all__ = ["Answer", "CheckError", "Outcome", "Submission", "check_file", "run_checks"]
+__all__ = ["CheckError", "Outcome", "Submission", "run_checks"]
 
 _OPTIONS = (
     *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:faulthandler", "-p", "no:logging"),
@@ -53,14 +54,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a submission has for an exercise."""
-
-    code: str
-    forbids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Submission:
     """A notebook to be judged: whose, of which chapter, and where its code runs."""
 
@@ -70,11 +63,6 @@ class Submission:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     only: Collection[str] | None = None
     """The exercises to judge; all of the chapter if None."""
-
-
-def check_file(folder: Path, chapter: str) -> Path:
-    """Return where the checks of a chapter are."""
-    return folder / f"test_{chapter.replace('-', '_')}.py"
 
 
 def run_checks(
@@ -187,8 +175,13 @@ class _Engine:
     def outcome(self, item: pytest.Item, error: BaseException | None) -> Outcome:
         exercise, points = _mark(item)
         verdict, text = _judged(error)
+        answer = self.now.answers.get(exercise)
         if verdict == "passed" and (found := self.forbidden(exercise)):
             verdict, text = "forbidden", found
+        elif verdict in ("wrong", "raised") and answer is not None and answer.untouched:
+            verdict, text = "unwritten", "Nothing is changed here yet."
+        elif verdict == "missing" and (failed := self.now.attempt.error_of(exercise)):
+            verdict, text = "raised", f"The cell itself raised {failed}.{_where(failed)}"
         return Outcome(
             exercise, _title(item.name), points, verdict == "passed", verdict, clean(text)
         )
@@ -217,6 +210,10 @@ def _title(name: str) -> str:
     return words.replace("_", " ") + (f" ({case.rstrip(']')})" if bracket else "")
 
 
+def _where(error: Raised) -> str:
+    return f" In line {error.line[0]}: {error.line[1]}" if error.line else ""
+
+
 def _judged(error: BaseException | None) -> tuple[str, str]:
     if error is None:
         return "passed", ""
@@ -227,8 +224,7 @@ def _judged(error: BaseException | None) -> tuple[str, str]:
             return "unwritten", "Nothing is written here yet."
         if error.type_name == "NotDefined":
             return "missing", f"The notebook does not define {error.message}."
-        where = f" In line {error.line[0]}: {error.line[1]}" if error.line else ""
-        return "raised", f"{error.asked or 'It'} raised {error}.{where}"
+        return "raised", f"{error.asked or 'It'} raised {error}.{_where(error)}"
     if isinstance(error, Stopped):
         return error.why, str(error)
     trace = error.__traceback__

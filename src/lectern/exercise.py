@@ -19,9 +19,8 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from lectern.student import UNWRITTEN
-
 __all__ = [
+    "UNWRITTEN",
     "Alternative",
     "Chapter",
     "Code",
@@ -33,6 +32,8 @@ __all__ = [
     "stub",
 ]
 
+UNWRITTEN = "This is yours to write."
+"""What a stub raises, as a NotImplementedError."""
 DIFFICULTIES = ("easy", "medium", "hard")
 KINDS = ("implement", "debug", "predict", "experiment", "explain")
 _BEGIN, _END, _STUB = "### BEGIN SOLUTION", "### END SOLUTION", "### STUB"

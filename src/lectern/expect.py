@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lectern.student import Raised, Student
-from lectern.text import show, show_call
+from lectern.values import show, show_call
 
 __all__ = ["Failure", "agrees", "close", "raises", "true"]
 

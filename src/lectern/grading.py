@@ -26,6 +26,7 @@ from lectern.attempt import Attempt, Times
 from lectern.course import Course, CourseError
 from lectern.draws import seed_of
 from lectern.engine import CheckError, Outcome, Submission, run_checks
+from lectern.files import file_name, write_safely
 from lectern.local import Process
 from lectern.notebooks import NotebookError, code_cells, pieces_from, prose_answers
 from lectern.sandbox import Sandbox, SandboxError, SessionLimits
@@ -39,10 +40,8 @@ __all__ = [
     "Result",
     "Settings",
     "cores",
-    "file_name",
     "grade_class",
     "grade_jobs",
-    "write_safely",
 ]
 
 Opener = Callable[[Sequence[str]], Transport]
@@ -206,6 +205,7 @@ class Class:
         path = self.private / "secret"
         if not path.exists():
             write_safely(path, secrets.token_hex(32))
+            path.chmod(0o600)
         return path.read_text().strip().encode()
 
     def load(self, student: str, key: str | None = None) -> Result | None:
@@ -225,32 +225,6 @@ class Class:
 
     def _state(self, student: str) -> Path:
         return self.states / f"{file_name(student)}.json"
-
-
-def file_name(student: str) -> str:
-    """Return a file's name for a student, unlike that of any other.
-
-    Examples
-    --------
-    >>> file_name("ada"), file_name("../ada")
-    ('ada', '.._ada-3c0a3bd8')
-    """
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in student)[:80]
-    if kept == student and not kept.startswith("."):
-        return kept
-    mark = hashlib.sha256(student.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    return f"{kept}-{mark}"
-
-
-def write_safely(path: Path, text: str) -> None:
-    """Write a file wholly or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(draft, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def grade_class(

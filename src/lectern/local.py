@@ -92,7 +92,7 @@ class Process:
             self._process.stdin.flush()
             answer = self._answers.get(timeout=seconds)
         except queue.Empty:
-            self._stop("time", "It took too long and was stopped.")
+            self._stop("time", f"It took more than {seconds:g} s and was stopped.")
         except (BrokenPipeError, OSError):
             answer = None
         try:

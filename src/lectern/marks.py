@@ -50,6 +50,12 @@ class Mark:
         return bool(self.task.hand and self.words and self.hand is None)
 
     @property
+    def written(self) -> bool:
+        """Whether there is an answer that could be judged."""
+        empty = {"unwritten", "missing", "unreadable", "not handed in"}
+        return self.verdict not in empty or self.points > 0
+
+    @property
     def verdict(self) -> str:
         """ "passed", or what the first check that failed said."""
         if not self.outcomes:
@@ -68,6 +74,12 @@ class ChapterMarks:
     percent_off: float
     errors: tuple[str, ...] = ()
     """What cells of the notebook raised."""
+
+    @property
+    def unreadable(self) -> str:
+        """Why the notebook could not be read, if it could not."""
+        found = [o for mark in self.marks for o in mark.outcomes if o.verdict == "unreadable"]
+        return found[0].feedback if found else ""
 
     @property
     def points(self) -> float:

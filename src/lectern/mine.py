@@ -43,7 +43,7 @@ def _make(name: str) -> Any:
         exec(compile(last, f"<your {name}>", "exec"), space)
         return space[name]
     if name not in books:
-        raise AttributeError(
+        raise ImportError(
             f"lectern.mine has {', '.join(sorted(books)) or 'nothing yet'}, which earlier chapters "
             f"made, but not {name!r}."
         )

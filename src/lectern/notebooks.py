@@ -11,16 +11,17 @@ import json
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import nbformat
 
-from lectern.attempt import Cell
 from lectern.exercise import Chapter, Code, Exercise
 
 __all__ = [
     "LARGEST",
+    "Cell",
     "NotebookError",
     "chapter_of",
     "code_cells",
@@ -34,6 +35,16 @@ __all__ = [
 LARGEST = 20 << 20
 """Bytes of a notebook that is read."""
 _MOST_CELLS = 2000
+_PLACE_FOR_WORDS = "*Your words go here.*"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A code cell of a notebook."""
+
+    code: str
+    exercise: str | None = None
+    """What it is the answer to, if it is one."""
 
 
 class NotebookError(ValueError):
@@ -68,7 +79,7 @@ def _cells_of(exercise: Exercise) -> list[nbformat.NotebookNode]:
     cells += [_code(given, f"{name}-given-{i}") for i, given in enumerate(exercise.given)]
     cells.append(_code(exercise.stub, name, exercise=name))
     if exercise.hand:
-        cells.append(_markdown("*Your words go here.*", f"{name}-words", words=name))
+        cells.append(_markdown(_PLACE_FOR_WORDS, f"{name}-words", words=name))
     cells.append(_code(f'check("{name}")', f"{name}-check"))
     return cells
 
@@ -264,6 +275,7 @@ def prose_answers(content: bytes) -> dict[str, str]:
         if name is None and isinstance(cell.get("id"), str):
             before, found, _ = cell["id"].rpartition("-words")
             name = before if found else None
-        if name is not None and (text := _source(cell).strip()):
+        text = _source(cell).strip()
+        if name is not None and text and text != _PLACE_FOR_WORDS:
             answers[name] = text
     return answers

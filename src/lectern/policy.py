@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lectern.course import Course
+from lectern.course import Course, unknown_name
 
 __all__ = ["Decision", "Policy", "PolicyError", "read_policy"]
 
@@ -53,6 +53,12 @@ class Policy:
     """By student and exercise, in the place of what the checks say."""
     by_hand: Mapping[tuple[str, str], Decision] = field(default_factory=dict)
     """By student and exercise, for an answer in prose."""
+
+    @property
+    def students(self) -> set[str]:
+        """All who are named."""
+        tables = (self.extensions, self.submitted, self.overrides, self.by_hand)
+        return {student for table in tables for student, _ in table}
 
     def late(self, student: str, chapter: str, modified: float) -> tuple[float, float]:
         """Return by how many days a notebook was late, and what per cent of its points that costs.
@@ -173,7 +179,9 @@ def _decisions(
         if not isinstance(student, str) or not isinstance(exercise, str):
             raise PolicyError(f"{at} needs a student, an exercise and points.")
         if exercise not in course.tasks:
-            raise PolicyError(f"{at}: there is no exercise {exercise!r}.")
+            raise PolicyError(f"{at}: {unknown_name('exercise', exercise, course.tasks)}")
+        if (student, exercise) in found:
+            raise PolicyError(f"{at}: {student} has an entry for {exercise} already.")
         task = course.tasks[exercise]
         most = task.hand if name == "hand" else task.points
         points = _number(f"{at}: points", entry.get("points"), most)
@@ -183,7 +191,7 @@ def _decisions(
 
 def _check_chapter(where: str, name: object, course: Course) -> None:
     if name != "all" and name not in course.chapters:
-        raise PolicyError(f"{where}: there is no chapter {name!r}.")
+        raise PolicyError(f"{where}: {unknown_name('chapter', str(name), course.chapters)}")
 
 
 def _check_moment(where: str, value: object) -> datetime:

@@ -11,15 +11,17 @@ import json
 import secrets
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from lectern.course import Course, Task, read_sources
 from lectern.exercise import Mutant
-from lectern.grading import file_name, write_safely
+from lectern.files import file_name, write_safely
 from lectern.likeness import alike
 from lectern.marks import Mark, Sheet
 from lectern.show import verdict_in_words
@@ -29,8 +31,9 @@ __all__ = ["foreseen", "write_reports"]
 
 
 def write_reports(
-    sheets: Sequence[Sheet], chapters: Sequence[str], course: Course, folder: Path
-) -> None:
+    sheets: Sequence[Sheet], chapters: Sequence[str], course: Course, folder: Path,
+    notes: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Write every report of a class.
 
     Parameters
@@ -40,6 +43,8 @@ def write_reports(
         Those that count.
     course : Course
     folder : Path
+    notes : sequence of str
+        What else the instructor should know.
     """
     tasks = [task for chapter in chapters for task in course.chapter(chapter)]
     write_safely(folder / "grades.csv", _table(sheets, tasks))
@@ -50,7 +55,7 @@ def write_reports(
         own = folder / "students" / file_name(sheet.student)
         write_safely(own / "results.json", _json(_gradescope(sheet)))
         write_safely(own / "report.html", pages.get_template("student.html").render(sheet=sheet))
-    write_safely(folder / "class.html", _class_page(pages, sheets, tasks, course))
+    write_safely(folder / "class.html", _class_page(pages, sheets, tasks, course, notes))
     waiting = [(sheet, mark) for sheet in sheets for mark in sheet.marks if mark.words]
     page = pages.get_template("hand.html")
     write_safely(folder / "hand.html", page.render(waiting=waiting, nonce=secrets.token_hex(16)))
@@ -64,12 +69,15 @@ def _table(sheets: Sequence[Sheet], tasks: Sequence[Task]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     names = [task.name for task in tasks]
-    writer.writerow(["student", "points", "of", "percent", *names, "days late", "notes"])
+    writer.writerow(
+        ["student", "points", "of", "percent", *names, "days late", "taken off", "notes"]
+    )
     for sheet in sheets:
         points = {mark.task.name: round(mark.points, 4) for mark in sheet.marks}
         late = max((chapter.days_late for chapter in sheet.chapters), default=0.0)
         row = [sheet.student, sheet.points, sheet.most, round(sheet.percent, 2)]
-        row += [*(points[name] for name in names), round(late, 2), "; ".join(_remarks(sheet))]
+        off = round(sum(points.values()) - sheet.points, 4)
+        row += [*(points[name] for name in names), round(late, 2), off, "; ".join(_remarks(sheet))]
         writer.writerow([cell(value) for value in row])
     return text.getvalue()
 
@@ -77,19 +85,25 @@ def _table(sheets: Sequence[Sheet], tasks: Sequence[Task]) -> str:
 def _remarks(sheet: Sheet) -> list[str]:
     """Return what an instructor should look at, in a few words each."""
     found = ["UNSANDBOXED"] if sheet.unsandboxed else []
-    fine = {"passed", "wrong", "raised", "unwritten", "not handed in"}
-    for mark in sheet.marks:
-        if mark.override is not None:
-            found.append(f"{mark.task.name}: points given by hand")
-        elif mark.verdict not in fine:
-            text = f"{mark.task.name}: {verdict_in_words(mark.verdict)}"
-            if mark.verdict == "forbidden":
-                first = next(o for o in mark.outcomes if o.verdict == "forbidden")
-                text += f" ({first.feedback.removeprefix('It works, but ')})"
-            found.append(text)
-        if mark.waits:
-            found.append(f"{mark.task.name}: words to be read")
+    for chapter in sheet.chapters:
+        if chapter.unreadable:
+            found.append(f"{chapter.title}: {chapter.unreadable}")
+            continue
+        found += [text for mark in chapter.marks for text in _remarks_on(mark)]
     return [*found, *sheet.notes]
+
+
+def _remarks_on(mark: Mark) -> Iterator[str]:
+    name = mark.task.name
+    if mark.override is not None:
+        yield f"{name}: points given by hand"
+    elif mark.verdict == "forbidden":
+        first = next(o for o in mark.outcomes if o.verdict == "forbidden")
+        yield f"{name}: {first.feedback.removeprefix('It works, but ')}"
+    elif mark.verdict not in ("passed", "wrong", "raised", "unwritten", "missing", "not handed in"):
+        yield f"{name}: {verdict_in_words(mark.verdict)}"
+    if mark.waits:
+        yield f"{name}: words to be read"
 
 
 def _gradescope(sheet: Sheet) -> dict[str, Any]:
@@ -97,7 +111,14 @@ def _gradescope(sheet: Sheet) -> dict[str, Any]:
     tests = []
     for chapter in sheet.chapters:
         for mark in chapter.marks:
-            said = [f"{'✓' if o.passed else '✗'} {o.check}. {o.feedback}" for o in mark.outcomes]
+            said = [
+                f"{'✓' if o.passed else '✗'} {o.check}{': ' if o.feedback else ''}{o.feedback}"
+                for o in mark.outcomes
+            ]
+            for decision, whose in ((mark.override, "The instructor"), (mark.hand, "Your words")):
+                if decision is not None:
+                    points = f"{whose}: {decision.points:g} points"
+                    said.append(f"{points}: {decision.why}" if decision.why else f"{points}.")
             tests.append(
                 {
                     "name": mark.task.title,
@@ -130,6 +151,9 @@ def _pages() -> Environment:
     )  # fmt: skip
     pages.filters["points"] = lambda value: f"{value:g}" if value < 1e5 else f"{value:.0f}"
     pages.filters["words"] = verdict_in_words
+    # Prompts are the authors'; even so, no HTML in them is taken for more than text.
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    pages.filters["markdown"] = lambda text: Markup(markdown.render(text))
     return pages
 
 
@@ -137,12 +161,13 @@ class _Row:
     """The answers of a class to one exercise."""
 
     def __init__(self, task: Task, marks: Sequence[Mark]) -> None:
-        handed_in = [mark for mark in marks if mark.outcomes]
-        self.task, self.answers = task, len(handed_in)
-        self.full = sum(mark.points >= task.points for mark in handed_in)
-        self.none = sum(mark.points == 0 for mark in handed_in)
+        written = [mark for mark in marks if mark.written]
+        self.task, self.answers = task, len(written)
+        self.most = task.points + task.hand
+        self.full = sum(mark.points >= self.most for mark in written)
+        self.none = sum(mark.points == 0 for mark in written)
         self.part = self.answers - self.full - self.none
-        self.mean = sum(mark.points for mark in handed_in) / max(self.answers, 1)
+        self.mean = sum(mark.points for mark in written) / max(self.answers, 1)
 
     def width(self, count: int) -> str:
         """Return a share of the answers, in per cent."""
@@ -150,8 +175,9 @@ class _Row:
 
 
 def _class_page(
-    pages: Environment, sheets: Sequence[Sheet], tasks: Sequence[Task], course: Course
-) -> str:
+    pages: Environment, sheets: Sequence[Sheet], tasks: Sequence[Task], course: Course,
+    notes: Sequence[str],
+) -> str:  # fmt: skip
     marks: dict[str, list[Mark]] = {task.name: [] for task in tasks}
     for sheet in sheets:
         for mark in sheet.marks:
@@ -159,6 +185,7 @@ def _class_page(
     codes = {sheet.student: _own_code(sheet) for sheet in sheets}
     return pages.get_template("class.html").render(
         sheets=sheets,
+        notes=notes,
         most=max((sheet.most for sheet in sheets), default=0),
         median=statistics.median(sheet.points for sheet in sheets) if sheets else 0,
         unsandboxed=sum(sheet.unsandboxed for sheet in sheets),

@@ -201,22 +201,22 @@ class Session:
         message = encode(dict(request), limits=self._limits.wire)
         deadline = time.monotonic() + seconds
         try:
-            self._transfer(struct.pack("<Q", len(message)) + message, 0, deadline)
-            (size,) = struct.unpack("<Q", self._transfer(b"", 8, deadline))
+            self._transfer(struct.pack("<Q", len(message)) + message, 0, deadline, seconds)
+            (size,) = struct.unpack("<Q", self._transfer(b"", 8, deadline, seconds))
             if size > self._limits.wire.size + 1:
                 raise WireError(f"an answer of {size} bytes")
-            return decode(self._transfer(b"", size, deadline), limits=self._limits.wire)
+            return decode(self._transfer(b"", size, deadline, seconds), limits=self._limits.wire)
         except WireError as error:
             self._stop("protocol", f"What came back is no answer: {error}")
 
-    def _transfer(self, send: bytes, receive: int, deadline: float) -> bytes:
+    def _transfer(self, send: bytes, receive: int, deadline: float, seconds: float) -> bytes:
         """Send or receive so many bytes, and look meanwhile at what the session uses."""
         left, found = memoryview(send), bytearray()
         self._channel.setblocking(False)
         while left or len(found) < receive:
             wait = deadline - time.monotonic()
             if wait <= 0:
-                self._stop("time", "It took too long and was stopped.")
+                self._stop("time", f"It took more than {seconds:g} s and was stopped.")
             both: list[Any] = [self._channel, self._out]
             ready, writable, _ = select.select(
                 both, both[:1] if left else [], [],

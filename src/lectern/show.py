@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,15 +14,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 
 from lectern.course import Course, Task
 from lectern.text import clean
 
 if TYPE_CHECKING:
+    from lectern.desk import Desk, Standing
     from lectern.grading import Result
-    from lectern.learner import Desk, Standing
 
 __all__ = ["console", "show_class", "show_progress", "show_standing", "show_task"]
 
@@ -45,11 +45,29 @@ _WORDS = {
 }
 
 
-def console(*, error: bool = False) -> Console:
-    """Return where to print: to a pipe without colours, and without breaking lines."""
+def console(*, error: bool = False, width: int | None = None) -> Console:
+    """Return where to print: in a terminal with colours, else plain text, as wide as it comes.
+
+    Parameters
+    ----------
+    error : bool
+        Whether to print to standard error.
+    width : int, optional
+        Columns after which lines are broken where this is no terminal.
+    """
     file = sys.stderr if error else sys.stdout
-    wide = None if file.isatty() else 10_000
-    return Console(file=file, highlight=False, width=wide, soft_wrap=not file.isatty())
+    plain = not file.isatty()
+    return Console(
+        file=file, highlight=False, width=(width or 10_000) if plain else None,
+        force_jupyter=False, no_color=plain or None,
+    )  # fmt: skip
+
+
+def _say(out: Console, indent: int, text: str, style: str | None = None) -> None:
+    """Print text as it is, indented, its lines broken where the console ends."""
+    for line in text.splitlines() or [""]:
+        for part in textwrap.wrap(line, max(out.width - indent - 1, 20)) or [""]:
+            out.print(" " * indent + part, style=style, markup=False, soft_wrap=True)
 
 
 def verdict_in_words(verdict: str) -> str:
@@ -66,19 +84,18 @@ def show_standing(standing: Standing, out: Console | None = None) -> None:
     score = f"{standing.points:g} of {task.points} points"
     out.print(f"[{colour}]{mark} {task.name}[/]  {score}", soft_wrap=True)
     if standing.unwritten:
-        out.print("   Nothing is written here yet.", style="dim")
+        _say(out, 3, standing.outcomes[0].feedback, "dim")
         return
     said = set()
     for outcome in standing.outcomes:
-        if outcome.passed:
-            out.print(f"   [green]✓[/] {escape(outcome.check)}", soft_wrap=True)
-            continue
-        out.print(f"   [red]✗[/] {escape(outcome.check)}", soft_wrap=True)
-        if outcome.feedback not in said:
-            out.print(Padding(escape(outcome.feedback), (0, 0, 0, 5)), soft_wrap=True)
-        said.add(outcome.feedback)
+        sign = "[green]✓[/]" if outcome.passed else "[red]✗[/]"
+        again = " (for the same reason)" if outcome.feedback in said else ""
+        out.print(f"   {sign} {escape(outcome.check)}{again}", soft_wrap=True)
+        if not outcome.passed and not again:
+            _say(out, 5, outcome.feedback)
+            said.add(outcome.feedback)
     if not standing.passed:
-        out.print(f"   [dim]A hint: lectern hint {task.name}[/]", soft_wrap=True)
+        _say(out, 3, f"A hint: lectern hint {task.name}", "dim")
 
 
 def show_task(task: Task, course: Course, out: Console | None = None) -> None:
@@ -123,7 +140,7 @@ def show_class(results: Sequence[Result], course: Course, out: Console | None = 
     for task, row in rows_of_class(results, course).items():
         worst = Counter(row.verdicts).most_common(1)
         most_often = f"{verdict_in_words(worst[0][0])} ({worst[0][1]})" if worst else ""
-        mean = f"{row.points / row.answers:.2f}/{course.task(task).points}"
+        mean = f"{row.points / row.answers:.2f} of {course.task(task).points}"
         table.add_row(task, str(row.answers), str(row.full), mean, most_often)
     out.print(table)
     for result in results:

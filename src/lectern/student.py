@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from lectern.text import show_call
+from lectern.exercise import UNWRITTEN
+from lectern.values import show_call
 from lectern.wire import Opaque
 
 __all__ = ["Raised", "Stopped", "Student", "Transport"]
-
-UNWRITTEN = "This is yours to write."
-"""What a stub raises, as a NotImplementedError."""
 
 
 class Raised(Exception):

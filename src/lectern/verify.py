@@ -11,10 +11,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lectern.attempt import Attempt, Cell, Times
-from lectern.engine import Answer, CheckError, Outcome, Submission, check_file, run_checks
+from lectern.attempt import Attempt, Times
+from lectern.course import Answer, check_file
+from lectern.engine import CheckError, Outcome, Submission, run_checks
 from lectern.exercise import Chapter, Exercise, Mutant, plain
 from lectern.grading import cores
+from lectern.notebooks import Cell
 from lectern.sandbox import Sandbox
 
 __all__ = ["Finding", "Report", "verify", "verify_all"]
@@ -118,14 +120,13 @@ def verify(
     setup = {"do": "mine", "pieces": {}, "books": {
         name: book for name, book in (books or {}).items() if name not in own
     }}  # fmt: skip
-    running: dict[str, _Variant] = {}
+    running: list[_Variant] = []
     failed: set[_Variant] = set()
 
     def submissions() -> Iterator[Submission]:
         for seed in seeds:
-            for number, variant in enumerate(variants):
-                name = f"{seed}/{number}"
-                running[name] = variant
+            for variant in variants:
+                running[:] = [variant]
                 answer = _answer_of(variant)
                 cells = [Cell(code, exercise) for code, exercise in chapter.cells(answer)]
                 attempt = Attempt(
@@ -133,12 +134,12 @@ def verify(
                     times=_TIMES,
                 )  # fmt: skip
                 task = variant.exercise
-                answers = {task.name: Answer(variant.code, task.forbids)}
-                yield Submission(name, chapter.name, attempt, answers, only=[task.name])
+                answers = {task.name: Answer(variant.code, task.forbids, task.stub)}
+                yield Submission(str(seed), chapter.name, attempt, answers, only=[task.name])
                 attempt.end()
 
     def judge(submission: Submission, outcomes: list[Outcome]) -> None:
-        variant = running[submission.student]
+        (variant,) = running
         name = f"{variant.kind} {variant.title}".strip()
         report.runs += 1
         if take is not None:
@@ -148,8 +149,7 @@ def verify(
             problem = problem or f"a cell of the notebook fails: {next(iter(errors.values()))}"
         if problem and variant not in failed:
             failed.add(variant)
-            seed = submission.student.partition("/")[0]
-            text = f"with seed {seed}, {problem}"
+            text = f"with seed {submission.student}, {problem}"
             report.findings.append(Finding(variant.exercise.name, name, text))
 
     try:
@@ -189,7 +189,7 @@ def _missing(exercise: Exercise) -> Iterator[Finding]:
 
 def verify_all(
     chapters: Sequence[Chapter], checks: Path, library: Path, *, seeds: Sequence[int],
-    workers: int | None = None,
+    workers: int | None = None, only: str | None = None,
 ) -> list[Report]:  # fmt: skip
     """Prove the exercises of several chapters, one on each core at a time.
 
@@ -201,21 +201,26 @@ def verify_all(
     seeds : sequence of int
     workers : int, optional
         As many as there are cores by default.
+    only : str, optional
+        The name of one exercise.
     """
     books = {e.name: e.book for chapter in chapters for e in chapter.exercises if e.book}
     most = min(workers or cores(), len(chapters))
     # Spawned, not forked: a worker begins without the threads that this process may have.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(most, 1), mp_context=context) as pool:
-        waiting = [pool.submit(_verify_one, c, checks, library, books, seeds) for c in chapters]
+        waiting = [
+            pool.submit(_verify_one, c, checks, library, books, seeds, only) for c in chapters
+        ]
         return [each.result() for each in waiting]
 
 
 def _verify_one(
-    chapter: Chapter, checks: Path, library: Path, books: dict[str, str], seeds: Sequence[int]
-) -> Report:
+    chapter: Chapter, checks: Path, library: Path, books: dict[str, str], seeds: Sequence[int],
+    only: str | None,
+) -> Report:  # fmt: skip
     import torch
 
     torch.set_num_threads(1)
     with Sandbox(library) as sandbox:
-        return verify(chapter, checks, sandbox, books=books, seeds=seeds)
+        return verify(chapter, checks, sandbox, books=books, seeds=seeds, only=only)

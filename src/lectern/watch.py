@@ -12,7 +12,8 @@ from rich.console import Console
 from watchfiles import watch as changes
 
 from lectern.course import CourseError, Task
-from lectern.learner import Desk, Standing
+from lectern.desk import Desk, Standing
+from lectern.learner import check_chapter
 from lectern.show import console, show_standing, show_task
 
 __all__ = ["watch"]
@@ -64,7 +65,7 @@ def _after_save(
     """Check a notebook that was saved, and return the exercise that is at hand then."""
     out.rule(style="dim") if out.is_terminal else out.print()
     try:
-        standings = desk.check(saved)
+        standings = check_chapter(desk, saved)
     except CourseError as error:  # half saved, perhaps
         out.print(str(error), markup=False)
         return task

@@ -107,6 +107,8 @@ class Worker:
             _seed(request["seed"])
         result = self.shell.run_cell(request["code"], store_history=False)
         error = result.error_before_exec or result.error_in_exec
+        if isinstance(error, SyntaxError):  # IPython's own words for it are few
+            compile(self.shell.transform_cell(request["code"]), "<your cell>", "exec")
         if error is not None:
             raise error
 
@@ -171,7 +173,7 @@ def _seed(seed: int) -> None:
 
 def _described(error: BaseException) -> dict[str, Any]:
     try:
-        text = str(error)[:_LONGEST_TEXT]
+        text = str(error.msg if isinstance(error, SyntaxError) else error)[:_LONGEST_TEXT]
     except BaseException:
         text = "(its message cannot be shown)"
     kind = "WireError" if isinstance(error, WireError) else type(error).__name__

@@ -81,10 +81,10 @@ def test_its_questionnaire_has_folded_answers(chapter):
 def test_its_exercises_are_listed(chapter):
     exercises = prose_of(chapter).split("## Exercises")[1].split("\n## ")[0]
     assert exercises.strip() == "```{press-exercises}\n```"
-    found = exercises_of(chapter, ROOT)
+    found = exercises_of(chapter.name, ROOT)
     assert 4 <= len(found) <= 8
     assert all(each["summary"].startswith("`") for each in found), "each names its function"
-    table = as_markdown(chapter, ROOT)
+    table = as_markdown(chapter.name, ROOT)
     assert all(each["summary"].replace("|", "\\|") in table for each in found)
 
 

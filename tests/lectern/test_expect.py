@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from lectern import expect
+from lectern.exercise import UNWRITTEN
 from lectern.expect import Failure
-from lectern.student import UNWRITTEN, Raised, Student
-from lectern.text import cell, clean, show, show_call
+from lectern.student import Raised, Student
+from lectern.text import cell, clean
+from lectern.values import show, show_call
 from lectern.wire import Opaque, decode, encode
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lectern.attempt import Times
-from lectern.grading import Class, Result, Settings, file_name, grade_class, grade_jobs
+from lectern.files import file_name
+from lectern.grading import Class, Result, Settings, grade_class, grade_jobs
 from lectern.sandbox import SessionLimits
 from lectern.submissions import Job, find_submissions
 
@@ -58,7 +59,7 @@ def test_solutions_get_full_marks_and_stubs_none(grade, notebook, sources):
     points, result = grade(first=notebook(**stubs))
     assert points == dict.fromkeys(FULL, 0)
     assert verdicts_of(result, "twice") == {"unwritten"}
-    assert verdicts_of(result, "step") == {"wrong"}
+    assert verdicts_of(result, "step") == {"unwritten"}
 
 
 @pytest.mark.parametrize(
@@ -182,9 +183,7 @@ def test_a_class_is_graded_with_all_its_reports(command, hand_in, tmp_path, sour
     first = sources["first"]
     hand_in("ada")
     hand_in("bob", **{e.name: e.mutants[0].code for e in first.exercises})
-    hand_in(
-        "=cmd|' calc'!A0", twice="def twice(x): raise ValueError('<script>alert(1)</script>')"
-    )
+    hand_in("=cmd|' calc'!A0", twice="def twice(x): raise ValueError('<script>alert(1)</script>')")
     (tmp_path / "submissions" / "cleo").mkdir()
     (tmp_path / "submissions" / "cleo" / "first.ipynb").write_text("{ no")
     (tmp_path / "submissions" / "ada" / "torch.py").write_text("raise SystemExit('shadowed')")

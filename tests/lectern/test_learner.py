@@ -1,5 +1,6 @@
 """The learner's loop: check, hint, next, reset, watch, progress, and `check` in a notebook."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,9 +8,13 @@ import sys
 import nbformat
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from lectern.cli import main
-from lectern.learner import PROGRESS, Desk
+from lectern.course import write_course
+from lectern.desk import PROGRESS, Desk
+from lectern.learner import check_chapter
+from lectern.show import show_standing
 from lectern.watch import watch
 
 
@@ -53,6 +58,43 @@ def test_check_says_what_is_right_and_what_is_not(course, run):
     assert "\x1b" not in done.output
 
 
+def test_feedback_is_whole_and_wrapped_in_a_narrow_terminal(course, capsys, desk):
+    answer(course, "first", twice=WRONG)
+    (standing, *_) = check_chapter(desk, "first")
+    said = io.StringIO()
+    show_standing(standing, Console(file=said, width=40, highlight=False))
+    lines = said.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert "came back as it was." in " ".join(said.getvalue().split())
+
+
+def test_a_cell_that_is_no_python_says_why(course, run):
+    answer(course, "first", twice="def twice(x):\n    return (2 * x")
+    said = run("check", "twice").output
+    assert "SyntaxError" in said
+    assert "was never closed" in said
+    assert said.count("never closed") == 1
+
+
+def test_an_untouched_stub_counts_as_unwritten(run):
+    assert "○ step  0 of 2 points" in run("check", "step").output
+
+
+def test_commands_that_run_nothing_are_light(course):
+    code = "import sys, lectern.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_release_keeps_what_somebody_wrote(course, sources):
+    answer(course, "first", twice=RIGHT)
+    before = course.notebook("first").read_bytes()
+    write_course(list(sources.values()), course.folder, only=["second"])
+    assert course.notebook("first").read_bytes() == before
+    write_course(list(sources.values()), course.folder)
+    (backup,) = (course.folder / ".backups").iterdir()
+    assert backup.read_bytes() == before
+
+
 def test_what_passed_is_remembered(course, run):
     answer(course, "first", twice=RIGHT)
     assert run("check", "twice").exit_code == 0
@@ -68,9 +110,9 @@ def test_a_spoilt_progress_file_does_not_stop_the_learner(course, run):
 
 def test_hints_come_one_after_another(run):
     assert [run("hint", "twice").output.strip() for _ in range(3)] == [
-        "Hint 1 of 2. Which values stay 0?",
-        "Hint 2 of 2. `torch.where` takes from one of two.",
-        "Hint 2 of 2. `torch.where` takes from one of two.",
+        "Hint 1 of 2.\nWhich values stay 0?",
+        "Hint 2 of 2. There are no more.\n`torch.where` takes from one of two.",
+        "Hint 2 of 2. There are no more.\n`torch.where` takes from one of two.",
     ]
 
 
@@ -117,10 +159,10 @@ def test_a_chapter_uses_what_passed_in_another(course, desk):
         "    return total(x) / len(x)"
     )
     answer(course, "second", average=spy)
-    assert not desk.check("second")[0].passed
+    assert not check_chapter(desk, "second")[0].passed
     answer(course, "first", total=mine)
-    desk.check("first")
-    assert desk.check("second")[0].passed
+    check_chapter(desk, "first")
+    assert check_chapter(desk, "second")[0].passed
 
 
 def test_watch_shows_the_exercise_checks_on_save_and_moves_on(course, desk, capsys):

@@ -80,18 +80,23 @@ class Attempt:
 
     def _ask(self, session: Transport, request: Mapping[str, Any], seconds: float) -> Any:
         if self._left <= 0:
-            self.end()
-            raise Stopped(
-                "time", f"The notebook took more than {self._times.all:g} seconds in all."
-            )
-        begun = time.monotonic()
+            self._give_up()
+        begun, seconds = time.monotonic(), seconds * self._times.patience
         try:
-            return session.ask(request, min(seconds * self._times.patience, self._left))
-        except Stopped:
+            return session.ask(request, min(seconds, self._left))
+        except Stopped as stop:
+            if stop.why == "time" and self._left < seconds:
+                self._left = 0.0
+                self._give_up()
             self.end()
             raise
         finally:
             self._left -= time.monotonic() - begun
+
+    def _give_up(self) -> NoReturn:
+        self.end()
+        text = f"The notebook took more than {self._times.all:g} seconds in all."
+        raise Stopped("time", text)
 
     def _live_session(self) -> Transport:
         while self._session is None:

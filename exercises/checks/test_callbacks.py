@@ -637,8 +637,9 @@ losses, weights = test.losses, learn.model.weight
         got["losses"], losses[: last + 1], of=f"losses, where that of batch {last} is {loss}"
     )
     later = descend(**given, rates=rates[: last + 1])[1] * (math.nan if loss == "NaN" else 1)
+    kept = descend(**given, rates=rates[:last])[1]  # the last steps may be huge
     expect.close(
-        got["weights"], descend(**given, rates=rates[:last])[1],
+        got["weights"], kept, atol=1e-4 * kept.abs().max().item(),
         of=f"the model's weight after {last} steps and a batch whose loss is {loss}",
         unless={"A loss that stops the fit must do so before the step.": later},
     )  # fmt: skip

@@ -361,7 +361,15 @@ def ask_nothing(student, logits, share):
 @exercise("nothing_there", points=1)
 def test_the_threshold(student, rng):
     n, lost = 10, rng.integer(1, 4)
-    logits, share = 4 * drawn(rng, n, 3) / 10 + 0.01 * rng.normal(n, 3), (lost + 0.5) / n
+    share = (lost + 0.5) / n
+    logits = rng.telling(
+        lambda: 4 * drawn(rng, n, 3) / 10 + 0.01 * rng.normal(n, 3),
+        lambda logits: certainty(logits).sort().values[lost],
+        lambda logits: certainty(logits).quantile(share),
+        lambda logits: certainty(logits).sort().values[lost - 1],
+        lambda logits: certainty(logits).sort().values[lost + 1],
+        margin=0.005,
+    )
     values = certainty(logits).sort().values
     got, _ = ask_nothing(student, logits, share)
     expect.close(

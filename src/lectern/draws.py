@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 __all__ = ["Draws", "seed_of"]
@@ -34,6 +35,19 @@ def seed_of(secret: bytes, *names: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
 
 
+def _generator(seed: int) -> torch.Generator:
+    """Return a generator whose state is all of a seed's.
+
+    Its own `manual_seed` uses the last 32 bits: who sees some draws could try them all, and then
+    foresee the others.
+    """
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    words = np.random.SeedSequence(seed).generate_state(624).astype(np.uint64)
+    state[24 : 24 + words.nbytes] = torch.from_numpy(words.view(np.uint8))
+    return generator.set_state(state)
+
+
 class Draws:
     """Random inputs, as tensors on the CPU; the `rng` of checks.
 
@@ -43,7 +57,7 @@ class Draws:
     """
 
     def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = _generator(seed)
         """For what is not here."""
 
     def normal(self, *shape: int) -> torch.Tensor:

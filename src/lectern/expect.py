@@ -146,7 +146,7 @@ def _numbers(value: Any) -> torch.Tensor | None:
     try:
         if isinstance(value, list | tuple) and any(isinstance(v, torch.Tensor) for v in value):
             return torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in value])
-        if isinstance(value, str | bytes) or value is None:
+        if value is None or _has_text(value):  # NumPy would make each as long as the longest
             return None
         found = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
         if found.is_complex():
@@ -154,3 +154,9 @@ def _numbers(value: Any) -> torch.Tensor | None:
         return found.detach().to(torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
+
+
+def _has_text(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_has_text, value))
+    return isinstance(value, str | bytes)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import nbformat
 
 from lectern.exercise import Chapter, Code, Exercise
+from lectern.watched import LONGEST
 
 __all__ = [
     "LARGEST",
@@ -191,6 +192,8 @@ def code_cells(content: bytes, names: Collection[str]) -> list[Cell]:
 
 def defined(code: str, names: Collection[str]) -> str | None:
     """Return the exercise whose name a cell defines, if there is one."""
+    if len(code) > LONGEST:
+        return None
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

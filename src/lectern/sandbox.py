@@ -42,6 +42,7 @@ _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/et
 _INSTALL = "sudo apt-get install bubblewrap"
 _BETWEEN_LOOKS = 0.05  # seconds
 _START_SECONDS = 120
+_COUNTED = ("Private_", "Pss_Shmem")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -89,7 +90,7 @@ class Sandbox:
         self._folder = tempfile.TemporaryDirectory(prefix="lectern-")
         self._stand_ins = _lay_out(Path(self._folder.name), library)
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [program, *_wall(Path(self._folder.name), library), sys.executable, "-I", "-c"]
+        command = [program, *_wall(Path(self._folder.name), library), sys.executable, "-sP", "-c"]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process is
         self.process = subprocess.Popen(
             [*command, _START, str(theirs.fileno())], pass_fds=[theirs.fileno()],
@@ -252,7 +253,7 @@ class Session:
         if memory > self._limits.memory:  # with what it shares; the exact number takes longer
             memory = sum(map(_own_memory, tree))
         cpu = sum(map(_processor_seconds, tree))
-        if len(tree) > self._limits.processes:
+        if sum(map(_threads, tree)) > self._limits.processes:
             self._stop("processes", f"It had more than {self._limits.processes} processes.")
         if memory > self._limits.memory:
             self._stop_for_memory()
@@ -321,11 +322,22 @@ def _resident(pid: int) -> int:
 
 
 def _own_memory(pid: int) -> int:
-    """Return the bytes that a process shares with no other."""
+    """Return the bytes that a process shares with no other, and its part of what it does share.
+
+    The warm process has no shared memory, so that all of it is the session's; what of it is in one
+    process only counts twice.
+    """
     try:
         with open(f"/proc/{pid}/smaps_rollup") as lines:
-            return 1024 * sum(int(x.split()[1]) for x in lines if x.startswith("Private_"))
+            return 1024 * sum(int(x.split()[1]) for x in lines if x.startswith(_COUNTED))
     except OSError:  # it has ended meanwhile
+        return 0
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
         return 0
 
 

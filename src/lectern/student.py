@@ -115,22 +115,32 @@ class Student:
     def _ask(self, request: dict[str, Any], seconds: float) -> Any:
         request |= {"seed": self._seed, "forbids": self._forbids}
         answer = self._transport.ask(request, seconds)
-        try:
-            self.forbidden += [(int(line), str(name)) for line, name in answer.get("forbidden", [])]
-            if "error" in answer:
-                raise raised(answer["error"])
-            return answer["value"]
-        except (AttributeError, TypeError, KeyError, ValueError, OverflowError):
-            raise _no_answer() from None
+        if not isinstance(answer, dict):
+            raise _no_answer()
+        if "error" in answer:
+            raise raised(answer["error"])
+        notes = answer.get("forbidden", [])
+        if "value" not in answer or not isinstance(notes, list) or not all(map(_is_note, notes)):
+            raise _no_answer()
+        self.forbidden += [(line, name) for line, name in notes]
+        return answer["value"]
 
 
 def raised(error: Any) -> Exception:
     """Return the exception that an answer tells of."""
-    try:
-        line = (int(error["line"][0]), str(error["line"][1])) if error["line"] else None
-        return Raised(str(error["type"]), str(error["message"]), line)
-    except (TypeError, KeyError, ValueError, IndexError, OverflowError):
+    if not isinstance(error, dict):
         return _no_answer()
+    kind, message, line = (error.get(key) for key in ("type", "message", "line"))
+    if not isinstance(kind, str) or not isinstance(message, str) or not isinstance(line, list):
+        return _no_answer()
+    if line and not _is_note(line):
+        return _no_answer()
+    return Raised(kind, message, (line[0], line[1]) if line else None)
+
+
+def _is_note(found: Any) -> bool:
+    """Say if something is the number and the text of a line."""
+    return isinstance(found, list) and [type(part) for part in found] == [int, str]
 
 
 def _no_answer() -> Stopped:

@@ -8,6 +8,7 @@ member's name serves only to tell its chapter.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from lectern.course import Course
 from lectern.notebooks import LARGEST, NotebookError, chapter_of, read_bytes
@@ -26,6 +28,7 @@ __all__ = ["Job", "find_submissions", "fingerprint"]
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _MOST_FILES = 200
+_MOST_UNPACKED = 4 * LARGEST  # bytes of an archive
 
 
 @dataclass
@@ -137,10 +140,12 @@ def _in_file(path: Path, name: str) -> Iterator[_Found]:
 
 def _in_archive(name: str, content: bytes, modified: float) -> Iterator[_Found]:
     read = _in_zip if name.lower().endswith(".zip") else _in_tar
+    left = _MOST_UNPACKED
     try:
         for count, (member, inside) in enumerate(read(content)):
-            if count >= _MOST_FILES:
-                yield _Found(name, None, modified, f"Only its first {_MOST_FILES} files were read.")
+            left -= len(inside)
+            if count >= _MOST_FILES or left < 0:
+                yield _Found(name, None, modified, f"Only its first {count} files were read.")
                 return
             if len(inside) > LARGEST:
                 yield _Found(member, None, modified, f"It has more than {LARGEST >> 20} MiB.")
@@ -159,12 +164,38 @@ def _in_zip(content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _in_tar(content: bytes) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=BytesIO(content)) as archive:
+    packed = content[:2] == b"\x1f\x8b"
+    stream: Any = gzip.GzipFile(fileobj=BytesIO(content)) if packed else BytesIO(content)
+    limited: Any = _Limited(stream)
+    with tarfile.open(fileobj=limited, mode="r:") as archive:
         for member in archive:
             if member.isfile() and member.name.lower().endswith(".ipynb"):
                 file = archive.extractfile(member)
                 if file is not None:
                     yield member.name, file.read(LARGEST + 1)
+
+
+class _Limited:
+    """A file of which only so much is read: headers, too, may claim any size."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.left = file, _MOST_UNPACKED
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes."""
+        self._take(size)
+        return self.file.read(size)
+
+    def seek(self, position: int) -> int:
+        """Go on to a place, which costs what lies between."""
+        self._take(position - self.tell())
+        return self.file.seek(position)
+
+    def _take(self, size: int) -> None:
+        self.left -= abs(size)
+        if self.left < 0:
+            raise ValueError("too large")
 
 
 def _sort_in(job: Job, found: list[_Found], course: Course) -> None:

@@ -9,12 +9,14 @@ that students who are graded by the same warm process cannot see each other.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import json
 import os
 import resource
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +32,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEW_MOUNTS, _NEW_IPC, _NEW_USER = 0x00020000, 0x08000000, 0x10000000
 _NEW_PIDS, _NEW_NET = 0x20000000, 0x40000000
 _NO_SETUID_NO_DEVICES, _READ_ONLY, _REMOUNT, _BIND, _PRIVATE = 0x6, 0x1, 0x20, 0x1000, 0x44000
-_SET_DUMPABLE, _DROP_BOUND, _NO_NEW_PRIVILEGES = 4, 24, 38
+_SET_DUMPABLE, _SET_SECCOMP, _DROP_BOUND, _NO_NEW_PRIVILEGES = 4, 22, 24, 38
 _CAPABILITIES = 64  # more than there are; dropping one that is not there does nothing
 
 
@@ -110,6 +112,7 @@ def _be_first(
     request: Mapping[str, Any], channel: int, control: int, output: int, shell: Any
 ) -> None:
     """Be process 1 of the student's namespace: all others end when it does."""
+    os.setsid()  # or kill(0, …) in there would reach the warm process, and sessions beside
     _do("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
     line = socket.socket(fileno=control)
     line.send(b"ready")  # the kernel adds this process's number, as the other side sees it
@@ -133,6 +136,7 @@ def _be_the_student(request: Mapping[str, Any], channel: int, output: int, shell
         _LIBC.prctl(_DROP_BOUND, capability, 0, 0, 0)
     _drop_capabilities()
     _do("prctl", _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    _refuse_calls()
     for name, value in request["rlimits"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
@@ -144,6 +148,38 @@ def _be_the_student(request: Mapping[str, Any], channel: int, output: int, shell
     sys.path[:0] = ["/lectern/library"]
     both = socket.socket(fileno=channel).makefile("rwb")
     serve(both, shell, Limits(**request["wire"]))
+
+
+# What namespaces do not separate (key rings, sockets of other families than these), what makes
+# memory that belongs to no process, and what nobody needs. From <asm/unistd.h> and <linux/audit.h>.
+_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+_EVERYWHERE = (425, 426, 427, 447)  # io_uring_setup, _enter, _register; memfd_secret
+_MACHINES = {
+    # shmget, ptrace, add_key, request_key, keyctl, perf_event_open, memfd_create, bpf, userfaultfd
+    "x86_64": (0xC000003E, 41, (29, 101, 248, 249, 250, 298, 319, 321, 323)),
+    "aarch64": (0xC00000B7, 198, (194, 117, 217, 218, 219, 241, 279, 280, 282)),
+}
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # of the kernel's packet filters
+_ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
+
+
+def _refuse_calls() -> None:
+    """Let some calls of the kernel fail, for this process and all that come from it."""
+    if os.uname().machine not in _MACHINES:
+        return
+    machine, make_socket, own = _MACHINES[os.uname().machine]
+    no_call, no_family = _ERROR | errno.ENOSYS, _ERROR | errno.EAFNOSUPPORT
+    steps = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, machine), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
+    steps += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, no_call)]  # the calls of x32
+    for number in (*own, *_EVERYWHERE):
+        steps += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, no_call)]
+    steps += [(_EQUAL, 1, 0, make_socket), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, 16)]
+    for family in _FAMILIES:
+        steps += [(_EQUAL, 0, 1, family), (_RETURN, 0, 0, _ALLOW)]
+    steps.append((_RETURN, 0, 0, no_family))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
+    _do("prctl", _SET_SECCOMP, 2, ctypes.c_char_p(program), 0, 0)
 
 
 def _drop_capabilities() -> None:

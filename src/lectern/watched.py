@@ -18,6 +18,10 @@ from typing import Any
 
 __all__ = ["Calls", "in_text"]
 
+LONGEST = 200_000
+"""Characters of a cell that is looked at: as a tree, it takes some hundred times more memory."""
+_MOST_PARTS = 12
+
 
 def in_text(code: str, forbids: Collection[str]) -> list[tuple[int, str]]:
     """Return the lines of a cell that name a forbidden function, and which.
@@ -41,6 +45,8 @@ def in_text(code: str, forbids: Collection[str]) -> list[tuple[int, str]]:
     ...         ["torch.nn.functional.softmax"])
     [(2, 'torch.nn.functional.softmax')]
     """
+    if len(code) > LONGEST:
+        return []
     try:
         tree = ast.parse(_without_magics(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -84,11 +90,12 @@ def _imported(tree: ast.AST) -> dict[str, str]:
 
 
 def _dotted(node: ast.expr) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and (before := _dotted(node.value)) is not None:
-        return f"{before}.{node.attr}"
-    return None
+    """Return a name such as "torch.softmax"; None for longer ones, which may have been made up."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute) and len(parts) < _MOST_PARTS:
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
 
 
 def _is_no_module(node: ast.Attribute, names: dict[str, str]) -> bool:

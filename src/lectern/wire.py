@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ _DTYPES = (
 _TENSORS: dict[str, torch.dtype] = {name: getattr(torch, name) for name in (*_DTYPES, "bfloat16")}
 _ARRAYS = {name: np.dtype(name) for name in (*_DTYPES, "uint16", "uint32", "uint64")}
 _LARGEST = 2**53  # the whole numbers that every reader of JSON keeps
+_MOST_DIGITS = 3500  # hexadecimal; Python writes whole numbers of up to 4,300 decimal digits
+_MOST_ALIKE = 64
 
 
 class WireError(ValueError):
@@ -52,6 +55,8 @@ class Limits:
     """Values in it, those inside others included."""
     depth: int = 50
     """How deep values may lie inside others."""
+    header: int = 8 << 20
+    """Bytes of the tree of a message that is read: as objects it takes many times more."""
 
 
 def encode(
@@ -92,6 +97,8 @@ def decode(message: bytes, *, limits: Limits = Limits()) -> Any:
     if len(message) > limits.size + 1:
         raise WireError(_too_large(len(message), limits))
     header, _, body = message.partition(b"\0")
+    if len(header) > limits.header:
+        raise WireError(_too_long(len(header), limits))
     try:
         tree = json.loads(header, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -117,7 +124,7 @@ class _Writer:
         if isinstance(value, np.ndarray | np.generic):
             return self.array(np.asarray(value))
         if isinstance(value, int):
-            return int(value) if abs(value) <= _LARGEST else {"int": format(value, "x")}
+            return int(value) if abs(value) <= _LARGEST else self.large(value)
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else {"float": repr(float(value))}
         if isinstance(value, complex):
@@ -135,6 +142,12 @@ class _Writer:
         if self.keep is not None:
             return {"opaque": [type(value).__name__[:200], self.keep(value)]}
         raise WireError(f"A value of type {type(value).__name__} cannot cross.")
+
+    def large(self, value: int) -> Any:
+        digits = format(value, "x")
+        if len(digits) > _MOST_DIGITS:
+            raise WireError(f"A whole number of {len(digits)} hexadecimal digits cannot cross.")
+        return {"int": digits}
 
     def tensor(self, value: torch.Tensor) -> Any:
         name = str(value.dtype).removeprefix("torch.")
@@ -167,6 +180,7 @@ class _Reader:
 
     def __init__(self, limits: Limits, body: bytes) -> None:
         self.limits, self.body, self.nodes = limits, body, 0
+        self.taken = 0  # bytes of the body: each belongs to one value only
 
     def value(self, tree: Any, depth: int) -> Any:
         self.nodes += 1
@@ -189,8 +203,8 @@ class _Reader:
             raise WireError(f"What the tag {tag!r} holds is not of its form.") from error
 
     def read_int(self, content: Any, depth: int) -> int:
-        if not isinstance(content, str) or len(content) > 4000:
-            raise WireError("A large whole number must be text of at most 4,000 digits.")
+        if not isinstance(content, str) or len(content) > _MOST_DIGITS:
+            raise WireError(f"A large whole number must be text of at most {_MOST_DIGITS} digits.")
         return int(content, 16)
 
     def read_float(self, content: Any, depth: int) -> float:
@@ -207,7 +221,15 @@ class _Reader:
         return tuple(self.value(each, depth + 1) for each in content)
 
     def read_dict(self, content: Any, depth: int) -> dict[Any, Any]:
-        return {self.value(k, depth + 1): self.value(v, depth + 1) for k, v in content}
+        found: dict[Any, Any] = {}
+        alike: Counter[int] = Counter()
+        for k, v in content:
+            key = self.value(k, depth + 1)
+            alike[hash(key)] += 1
+            if alike[hash(key)] > _MOST_ALIKE:  # made to be slow: each is compared with all others
+                raise WireError("The keys of a dict must have different hashes.")
+            found[key] = self.value(v, depth + 1)
+        return found
 
     def read_opaque(self, content: Any, depth: int) -> Opaque:
         name, key = content
@@ -237,12 +259,18 @@ class _Reader:
         whole = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
         if not whole or len(shape) > 16 or math.prod(shape) * itemsize != size:
             raise WireError("The bytes of an array must be as many as its shape asks for.")
+        # As a list of lists, an empty array may be anything but empty.
+        if math.prod(max(n, 1) for n in shape) > self.limits.size:
+            raise WireError("An empty array must not have a huge shape.")
         return self.part(begin, size)
 
     def part(self, begin: Any, size: Any) -> bytes:
         inside = type(begin) is int and type(size) is int and begin >= 0 and size >= 0
         if not inside or begin + size > len(self.body):
             raise WireError("A part of the body must lie inside it.")
+        self.taken += size
+        if self.taken > len(self.body):
+            raise WireError("Parts of the body must not overlap.")
         return self.body[begin : begin + size]
 
 
@@ -258,6 +286,10 @@ def _check_extent(nodes: int, depth: int, limits: Limits) -> None:
 
 def _too_large(size: int, limits: Limits) -> str:
     return f"At most {limits.size} bytes may cross at once, but these are {size}."
+
+
+def _too_long(size: int, limits: Limits) -> str:
+    return f"The structure of what crosses may take {limits.header} bytes, but this takes {size}."
 
 
 def _refuse(constant: str) -> Any:

@@ -15,6 +15,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -59,6 +60,7 @@ class Channel(Protocol):
 def serve(channel: Channel, shell: Any, limits: Limits) -> None:
     """Answer requests until the other side closes the channel."""
     worker = Worker(shell, limits)
+    limits = replace(limits, header=limits.size)  # of questions, which are trusted
     while len(header := channel.read(8)) == 8:
         (size,) = struct.unpack("<Q", header)
         answer = worker.answer(decode(channel.read(size), limits=limits))

@@ -39,6 +39,18 @@ def copy_of_exercises(folder: Path) -> Path:
     return target
 
 
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return outputs in which what was printed in one go is one, however it arrived."""
+    found: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        same = found and output.output_type == found[-1].output_type == "stream"
+        if same and output.name == found[-1].name:
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
+
+
 def main() -> None:
     """Record the chapters that are named, or all."""
     RECORDED.mkdir(exist_ok=True)
@@ -51,6 +63,8 @@ def main() -> None:
             NotebookClient(notebook, timeout=300, resources=where).execute()
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
+            if cell.cell_type == "code":
+                cell.outputs = joined(cell.outputs)
         nbformat.write(notebook, RECORDED / f"{chapter.name}.ipynb")
         print(chapter.name, flush=True)
 

@@ -1,0 +1,1 @@
+"""Attacks on graders: each succeeds against one without a wall, and none against `lectern`."""

@@ -47,6 +47,7 @@ __all__ = [
 Opener = Callable[[Sequence[str]], Transport]
 """Returns a new session, in which some modules are hidden."""
 
+_SECONDS_TO_END = 10
 _TRIES = 2  # of a submission under which a worker died
 
 
@@ -337,9 +338,12 @@ def _in_parallel(
                 _next_job(worker, waiting, tries)
     finally:
         for worker in crew:
-            worker.line.close()
-            worker.process.terminate()
+            worker.line.close()  # at which an idle worker ends
+            if worker.job is not None:
+                worker.process.terminate()
         for worker in crew:
+            worker.process.join(_SECONDS_TO_END)
+            worker.process.kill()
             worker.process.join()
 
 
@@ -374,6 +378,7 @@ def _given_up(course: Course, job: Job, settings: Settings) -> Result:
 def _work(folder: Path, settings: Settings, line: Connection) -> None:
     """Judge jobs that come over a line, until it is closed: the main function of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us in an orderly way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and leave nothing behind
     _end_with_parent()
     import torch
 

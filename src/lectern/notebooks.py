@@ -263,6 +263,8 @@ def pieces_from(cells: Sequence[Cell], passed: Iterable[str]) -> dict[str, list[
 
 
 def _is_python(code: str) -> bool:
+    if len(code) > LONGEST:
+        return False
     try:
         ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -86,7 +86,6 @@ class Worker:
     def __init__(self, shell: Any, limits: Limits = Limits()) -> None:
         self.shell, self.limits = shell, limits
         self.kept: list[Any] = []
-        self.cells: list[str] = []  # the files that Python names in a traceback
 
     def answer(self, request: Mapping[str, Any]) -> bytes:
         """Return the message with the value that was asked for, or with what was raised."""

@@ -34,6 +34,7 @@ def course(tmp_path, sources):
     folder = tmp_path / "exercises"
     write_course(list(sources.values()), folder)
     shutil.copytree(TOY / "checks", folder / "checks")
+    shutil.copytree(TOY / "solutions", tmp_path / "solutions")  # an instructor has them too
     return Course(folder)
 
 

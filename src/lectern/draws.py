@@ -35,7 +35,7 @@ def seed_of(secret: bytes, *names: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
 
 
-def _generator(seed: int) -> torch.Generator:
+def _generator(*seed: int) -> torch.Generator:
     """Return a generator whose state is all of a seed's.
 
     Its own `manual_seed` uses the last 32 bits: who sees some draws could try them all, and then
@@ -57,8 +57,17 @@ class Draws:
     """
 
     def __init__(self, seed: int) -> None:
-        self.generator = _generator(seed)
-        """For what is not here."""
+        self._seed, self._draws = seed, 0
+
+    @property
+    def generator(self) -> torch.Generator:
+        """A new generator, also for what is not here.
+
+        Every draw has its own: who sees many numbers of one could work out that one's state, but
+        nothing of another, such as the labels of held-out data.
+        """
+        self._draws += 1
+        return _generator(self._seed, self._draws)
 
     def normal(self, *shape: int) -> torch.Tensor:
         """Return numbers of mean 0 and deviation 1."""

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ _INSTALL = "sudo apt-get install bubblewrap"
 _BETWEEN_LOOKS = 0.05  # seconds
 _START_SECONDS = 120
 _COUNTED = ("Private_", "Pss_Shmem")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PAGE, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 class SandboxError(RuntimeError):
@@ -188,6 +188,7 @@ class Session:
         control.send(b"go")
         self._stopped: Stopped | None = None
         self._looked = time.monotonic()
+        self._seen: dict[tuple[int, str], float] = {}
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> Any:
         """Send a request and return the answer.
@@ -252,13 +253,23 @@ class Session:
         memory = sum(map(_resident, tree))
         if memory > self._limits.memory:  # with what it shares; the exact number takes longer
             memory = sum(map(_own_memory, tree))
-        cpu = sum(map(_processor_seconds, tree))
+        cpu = self._processor_seconds(tree)
         if sum(map(_threads, tree)) > self._limits.processes:
             self._stop("processes", f"It had more than {self._limits.processes} processes.")
         if memory > self._limits.memory:
             self._stop_for_memory()
         if cpu > self._limits.cpu:
             self._stop("time", f"It used more than {self._limits.cpu:g} seconds of processors.")
+
+    def _processor_seconds(self, tree: Sequence[int]) -> float:
+        """Return what was used so far.
+
+        The kernel forgets those whose parents ignored their end; so what each process was last seen
+        to have used is added up too.
+        """
+        spent = [found for pid in tree for found in _spent(pid)]
+        self._seen |= {process: own for process, own, _ in spent}
+        return max(sum(own + ended for _, own, ended in spent), sum(self._seen.values()))
 
     def _stop_as_it_ended(self) -> NoReturn:
         if self._group.ran_out_of_memory():
@@ -341,13 +352,15 @@ def _threads(pid: int) -> int:
         return 0
 
 
-def _processor_seconds(pid: int) -> float:
+def _spent(pid: int) -> Iterator[tuple[tuple[int, str], float, float]]:
+    """Yield a process, and the seconds of its own and of those whose end it waited for."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0.0
+    except OSError:  # it has ended meanwhile
+        return
     fields = text.rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    own, ended = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
+    yield (pid, fields[19]), own / _TICKS, ended / _TICKS  # pid and start: numbers are used again
 
 
 def _size(n: int) -> str:

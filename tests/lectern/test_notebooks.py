@@ -140,6 +140,16 @@ def test_every_usual_layout_is_found(tmp_path, course, notebook):
     assert not (tmp_path / "evil").exists()
 
 
+def test_names_that_look_alike_stay_two_students(tmp_path, course, notebook):
+    names = ["ada\u200b", "ada\u200c"]  # spaces of no width, which cannot be shown
+    for name in names:
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "first.ipynb").write_bytes(notebook())
+    jobs = find_submissions(tmp_path / "in", course)
+    assert len({job.student for job in jobs}) == 2
+    assert all(job.student.startswith("ada") for job in jobs)
+
+
 def test_of_two_notebooks_of_a_chapter_the_outer_counts(tmp_path, course, notebook):
     own = tmp_path / "in" / "ada"
     (own / "old").mkdir(parents=True)

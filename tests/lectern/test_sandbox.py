@@ -134,6 +134,20 @@ def test_a_segmentation_fault_is_a_crash_with_its_signal(student):
         student.run("import ctypes; ctypes.string_at(0)")
 
 
+def test_time_of_processes_whose_end_nobody_awaits_counts(sandbox):
+    session = sandbox.session(replace(SMALL, cpu=1))
+    with pytest.raises(Stopped, match="more than 1 seconds of processors"):
+        Student(session).run(
+            "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True:\n"
+            "    if os.fork() == 0:\n"
+            "        until = time.process_time() + 0.3\n"
+            "        while time.process_time() < until: pass\n"
+            "        os._exit(0)\n"
+            "    time.sleep(0.5)",
+            seconds=30,
+        )  # fmt: skip
+
+
 def test_a_fork_bomb_is_stopped(student):
     with pytest.raises((Stopped, Raised)):
         student.run(

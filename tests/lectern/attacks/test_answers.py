@@ -167,3 +167,13 @@ def test_no_seed_can_be_found_by_trying_all_of_32_bits() -> None:
     draws = [Draws(5 + high * 2**32).normal(8) for high in range(3)]
     assert not torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[1], draws[2])
+
+
+def test_who_knows_the_state_behind_one_draw_does_not_know_the_next() -> None:
+    draws, again = Draws(5), Draws(5)
+    known = draws.generator
+    torch.rand(8, generator=known)
+    foreseen, comes = torch.rand(8, generator=known), draws.uniform(0, 1, 8)
+    assert not torch.equal(foreseen, comes)
+    again.uniform(0, 1, 8)
+    assert torch.equal(again.uniform(0, 1, 8), comes)  # and yet it comes every time

@@ -24,6 +24,7 @@ from lectern.policy import Policy, read_policy
 from lectern.report import write_reports
 from lectern.show import console, show_class
 from lectern.submissions import find_submissions
+from lectern.tally import foreseen, rows_of
 
 __all__ = ["grade"]
 
@@ -89,8 +90,10 @@ def grade(
     sheets = [sheet_of(result, chapters, course, decided) for result in results]
     absent = sorted(decided.students - {job.student for job in jobs})
     notes = [f"{policy}: {name} has handed in nothing." for name in absent]
-    write_reports(sheets, chapters, course, output, notes)
-    show_class(results, course, out)
+    tasks = [task for chapter in chapters for task in course.chapter(chapter)]
+    rows = rows_of(sheets, tasks, foreseen(course))
+    write_reports(sheets, chapters, rows, output, notes)
+    show_class(rows, sheets, out)
     for note in notes:
         out.print(note, style="yellow", markup=False)
     out.print(

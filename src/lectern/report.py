@@ -1,6 +1,6 @@
 """What grading writes: a table, JSON, Gradescope's files, pages for students and instructors.
 
-`write_reports`, `foreseen`.
+`write_reports`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import io
 import json
 import secrets
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from lectern.course import Course, Task, read_sources
-from lectern.exercise import Mutant
+from lectern.course import Task
 from lectern.files import file_name, write_safely
 from lectern.likeness import alike
 from lectern.marks import Mark, Sheet
 from lectern.show import verdict_in_words
+from lectern.tally import Row, commonest
 from lectern.text import cell
 
-__all__ = ["foreseen", "write_reports"]
+__all__ = ["write_reports"]
 
 
 def write_reports(
-    sheets: Sequence[Sheet], chapters: Sequence[str], course: Course, folder: Path,
+    sheets: Sequence[Sheet], chapters: Sequence[str], rows: Sequence[Row], folder: Path,
     notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Write every report of a class.
@@ -41,13 +40,13 @@ def write_reports(
     sheets : sequence of Sheet
     chapters : sequence of str
         Those that count.
-    course : Course
+    rows : sequence of Row
+        Their exercises, counted.
     folder : Path
     notes : sequence of str
         What else the instructor should know.
     """
-    tasks = [task for chapter in chapters for task in course.chapter(chapter)]
-    write_safely(folder / "grades.csv", _table(sheets, tasks))
+    write_safely(folder / "grades.csv", _table(sheets, [row.task for row in rows]))
     grades = {"chapters": list(chapters), "students": [sheet.to_json() for sheet in sheets]}
     write_safely(folder / "grades.json", _json(grades))
     pages = _pages()
@@ -55,7 +54,7 @@ def write_reports(
         own = folder / "students" / file_name(sheet.student)
         write_safely(own / "results.json", _json(_gradescope(sheet)))
         write_safely(own / "report.html", pages.get_template("student.html").render(sheet=sheet))
-    write_safely(folder / "class.html", _class_page(pages, sheets, tasks, course, notes))
+    write_safely(folder / "class.html", _class_page(pages, sheets, rows, notes))
     waiting = [(sheet, mark) for sheet in sheets for mark in sheet.marks if mark.words]
     page = pages.get_template("hand.html")
     write_safely(folder / "hand.html", page.render(waiting=waiting, nonce=secrets.token_hex(16)))
@@ -157,31 +156,9 @@ def _pages() -> Environment:
     return pages
 
 
-class _Row:
-    """The answers of a class to one exercise."""
-
-    def __init__(self, task: Task, marks: Sequence[Mark]) -> None:
-        written = [mark for mark in marks if mark.written]
-        self.task, self.answers = task, len(written)
-        self.most = task.points + task.hand
-        self.full = sum(mark.points >= self.most for mark in written)
-        self.none = sum(mark.points == 0 for mark in written)
-        self.part = self.answers - self.full - self.none
-        self.mean = sum(mark.points for mark in written) / max(self.answers, 1)
-
-    def width(self, count: int) -> str:
-        """Return a share of the answers, in per cent."""
-        return f"{100 * count / max(self.answers, 1):.1f}"
-
-
 def _class_page(
-    pages: Environment, sheets: Sequence[Sheet], tasks: Sequence[Task], course: Course,
-    notes: Sequence[str],
-) -> str:  # fmt: skip
-    marks: dict[str, list[Mark]] = {task.name: [] for task in tasks}
-    for sheet in sheets:
-        for mark in sheet.marks:
-            marks[mark.task.name].append(mark)
+    pages: Environment, sheets: Sequence[Sheet], rows: Sequence[Row], notes: Sequence[str]
+) -> str:
     codes = {sheet.student: _own_code(sheet) for sheet in sheets}
     return pages.get_template("class.html").render(
         sheets=sheets,
@@ -189,8 +166,8 @@ def _class_page(
         most=max((sheet.most for sheet in sheets), default=0),
         median=statistics.median(sheet.points for sheet in sheets) if sheets else 0,
         unsandboxed=sum(sheet.unsandboxed for sheet in sheets),
-        exercises=[_Row(task, marks[task.name]) for task in tasks],
-        misconceptions=_misconceptions(marks, foreseen(course)),
+        exercises=rows,
+        misconceptions=commonest(rows),
         pairs=alike(codes),
         students=[
             (sheet, f"students/{file_name(sheet.student)}/report.html", _remarks(sheet))
@@ -204,26 +181,3 @@ def _own_code(sheet: Sheet) -> str:
     return "\n".join(
         mark.code for mark in sheet.marks if mark.code.strip() != mark.task.stub.strip()
     )
-
-
-def foreseen(course: Course) -> dict[str, tuple[Mutant, ...]]:
-    """Return the wrong answers that authors foresaw, if the sources lie beside the exercises."""
-    sources = course.folder.parent / "solutions"
-    if not sources.is_dir():
-        return {}
-    return {e.name: e.mutants for chapter in read_sources(sources) for e in chapter.exercises}
-
-
-def _misconceptions(
-    marks: Mapping[str, Iterable[Mark]], mutants: Mapping[str, Sequence[Mutant]]
-) -> list[tuple[str, str, int]]:
-    """Return exercise, belief and number of answers whose feedback names it, commonest first."""
-    found: Counter[tuple[str, str]] = Counter()
-    for name, answers in marks.items():
-        for mark in answers:
-            said = " ".join(o.feedback for o in mark.outcomes if not o.passed)
-            for mutant in mutants.get(name, ()):
-                if said and mutant.says in said:
-                    found[name, mutant.misconception] += 1
-    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return [(name, belief, count) for (name, belief), count in ranked[:20]]

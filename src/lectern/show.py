@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,7 +20,8 @@ from lectern.text import clean
 
 if TYPE_CHECKING:
     from lectern.desk import Desk, Standing
-    from lectern.grading import Result
+    from lectern.marks import Sheet
+    from lectern.tally import Row
 
 __all__ = ["console", "show_class", "show_progress", "show_standing", "show_task"]
 
@@ -131,46 +131,22 @@ def show_progress(desk: Desk, out: Console | None = None) -> None:
     out.print(f"{done:g} of {total:g} points in all")
 
 
-def show_class(results: Sequence[Result], course: Course, out: Console | None = None) -> None:
+def show_class(rows: Sequence[Row], sheets: Sequence[Sheet], out: Console | None = None) -> None:
     """Print a class's results: for each exercise how many passed, and what went wrong most."""
     out = out or console()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("exercise", "answers", "full marks", "mean", "most often"):
         table.add_column(name, justify="left" if name in ("exercise", "most often") else "right")
-    for task, row in rows_of_class(results, course).items():
-        worst = Counter(row.verdicts).most_common(1)
-        most_often = f"{verdict_in_words(worst[0][0])} ({worst[0][1]})" if worst else ""
-        mean = f"{row.points / row.answers:.2f} of {course.task(task).points}"
-        table.add_row(task, str(row.answers), str(row.full), mean, most_often)
+    for row in rows:
+        worst = row.beliefs.most_common(1) or [
+            (verdict_in_words(verdict), n) for verdict, n in row.verdicts.most_common(1)
+        ]
+        most_often = "".join(f"{what} ({n})" for what, n in worst)
+        mean = f"{row.mean:.2f} of {row.most:g}" if row.answers else ""
+        table.add_row(
+            row.task.name, str(row.answers), str(row.full), mean, escape(most_often)
+        )  # fmt: skip
     out.print(table)
-    for result in results:
-        for note in result.notes:
-            out.print(f"[yellow]{escape(clean(result.student, lines=False))}[/]: {escape(note)}")
-
-
-class Row:
-    """A class's answers to one exercise, counted."""
-
-    def __init__(self) -> None:
-        self.answers = self.full = 0
-        self.points = 0.0
-        self.verdicts: list[str] = []
-        """Of each answer without full marks, the first check's that failed."""
-
-
-def rows_of_class(results: Sequence[Result], course: Course) -> Mapping[str, Row]:
-    """Return the rows of the exercises that somebody answered, in the book's order."""
-    rows: dict[str, Row] = {}
-    for chapter, tasks in course.chapters.items():
-        for task in tasks:
-            for result in results:
-                found = [o for o in result.outcomes.get(chapter, []) if o.exercise == task.name]
-                if not found:
-                    continue
-                row = rows.setdefault(task.name, Row())
-                row.answers += 1
-                row.points += sum(o.points for o in found if o.passed)
-                failed = [o.verdict for o in found if not o.passed]
-                row.full += not failed
-                row.verdicts += failed[:1]
-    return rows
+    for sheet in sheets:
+        for note in sheet.notes:
+            out.print(f"[yellow]{escape(clean(sheet.student, lines=False))}[/]: {escape(note)}")

@@ -296,6 +296,16 @@ def expected(rates, start, days, found=lambda share, rate, records: share * rate
     return torch.stack(history)
 
 
+def of_shares(rates, start, days):
+    """Let the shares grow, and not the records."""
+    rates, share = (torch.tensor(x, dtype=torch.float64) for x in (rates, start))
+    history = [share / share.sum()]
+    for _ in range(days):
+        share = history[-1] * (1 + rates)
+        history.append(share / share.sum())
+    return torch.stack(history)
+
+
 def instead(found):
     return lambda rates, start, days: expected(rates, start, days, found)
 
@@ -309,6 +319,9 @@ NOT_EXPECTED = {
     ),
     "Your patrol goes where most records are; it is to go in proportion to them.": instead(
         lambda share, rate, records: (records == records.max()) * rate
+    ),
+    "What is found comes on top of the records, not of the shares: new ones weigh less and less.": (
+        of_shares
     ),
 }
 

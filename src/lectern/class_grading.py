@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.progress import (
@@ -17,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lectern.course import Course, library_folder
+from lectern.course import Course, library_folder, similar
 from lectern.grading import Class, Result, Settings, cores, grade_class
 from lectern.marks import counted_chapters, sheet_of
 from lectern.policy import Policy, read_policy
@@ -88,8 +89,7 @@ def grade(
 
     chapters = counted_chapters(results, course, decided)
     sheets = [sheet_of(result, chapters, course, decided) for result in results]
-    absent = sorted(decided.students - {job.student for job in jobs})
-    notes = [f"{policy}: {name} has handed in nothing." for name in absent]
+    notes = list(_absent(decided, {job.student for job in jobs}, policy))
     tasks = [task for chapter in chapters for task in course.chapter(chapter)]
     rows = rows_of(sheets, tasks, foreseen(course))
     write_reports(sheets, chapters, rows, output, notes)
@@ -106,6 +106,13 @@ def grade(
     for sheet in low:
         out.print(f"{sheet.student}: {sheet.percent:.1f} %, less than {at_least:g} %", markup=False)
     return int(bool(low))
+
+
+def _absent(decided: Policy, students: set[str], policy: Path | None) -> Iterator[str]:
+    for name in sorted(decided.students - students):
+        near = similar(name, students)
+        perhaps = f"; perhaps {' or '.join(near)}?" if near else "."
+        yield f"{policy} names {name}, who has handed in nothing{perhaps}"
 
 
 def _progress(total: int) -> Progress:

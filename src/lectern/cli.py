@@ -71,7 +71,8 @@ def check(context: click.Context, names: Sequence[str]) -> None:
 
     desk = _desk(context)
     chapters: dict[str, set[str] | None] = {}
-    for name in names or [_chapter_now(desk)]:
+    for given in names or [_chapter_now(desk)]:
+        name = Path(given).stem if given.endswith(".ipynb") else given
         if name in desk.course.chapters:
             chapters[name] = None
         else:
@@ -81,8 +82,9 @@ def check(context: click.Context, names: Sequence[str]) -> None:
     out = console()
     fine = True
     for chapter, wanted in chapters.items():
+        with out.status(f"Running {chapter}.ipynb …"):
+            standings = check_chapter(desk, chapter)
         out.print(f"[bold]{desk.course.titles[chapter]}[/]")
-        standings = check_chapter(desk, chapter)
         for standing in standings:
             if wanted is None or standing.task.name in wanted:
                 show_standing(standing, out)
@@ -241,7 +243,8 @@ def verify(
             out.print(f"✗ {report.chapter}: {finding}", markup=False)
     killed, mutants = (sum(getattr(r, n) for r in reports) for n in ("killed", "mutants"))
     out.print(
-        f"{sum(r.exercises for r in reports)} exercises, {sum(r.points for r in reports)} points; "
-        f"{sum(r.runs for r in reports)} runs, {killed} of {mutants} mutants killed"
+        f"exercises: {sum(r.exercises for r in reports)}; "
+        f"points: {sum(r.points for r in reports)}; runs: {sum(r.runs for r in reports)}; "
+        f"mutants killed: {killed} of {mutants}"
     )
     sys.exit(any(report.findings for report in reports))

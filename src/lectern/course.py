@@ -37,10 +37,15 @@ __all__ = [
 
 INDEX = "exercises.json"
 BACKUPS = ".backups"
+_MOST_NAMES = 30  # in a sentence
 
 
 class CourseError(ValueError):
     """Exercises that are missing or cannot be read; the text says which and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: how it came to that would not help a learner."""
+        return [str(self)]
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,9 @@ class Course:
         CourseError
             If there is none of that name; similar names are told.
         """
+        if name in self.chapters:
+            own = ", ".join(task.name for task in self.chapters[name])
+            raise CourseError(f"{name} is a chapter; its exercises are {own}.")
         if name not in self.tasks:
             raise CourseError(unknown_name("exercise", name, self.tasks))
         return self.tasks[name]
@@ -144,6 +152,9 @@ class Course:
         CourseError
             If there is no such chapter; similar names are told.
         """
+        if name in self.tasks:
+            chapter = self.tasks[name].chapter
+            raise CourseError(f"{name} is an exercise; the chapter that it is of is {chapter}.")
         if name not in self.chapters:
             raise CourseError(unknown_name("chapter", name, self.chapters))
         return self.chapters[name]
@@ -187,10 +198,11 @@ def _task(facts: Mapping[str, Any]) -> Task:
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Return a sentence on a name that is not there, with those that are like it."""
     names = list(known)
-    near = similar(name, names)
-    return f"There is no {what} {name!r}; " + (
-        f"perhaps {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
-    )
+    if near := similar(name, names):
+        return f"There is no {what} {name!r}; perhaps {' or '.join(near)}?"
+    if len(names) > _MOST_NAMES:
+        return f"There is no {what} {name!r}, and none whose name is like it."
+    return f"There is no {what} {name!r}; there are {', '.join(names)}."
 
 
 def similar(name: str, names: Iterable[str]) -> list[str]:

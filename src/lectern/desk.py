@@ -111,8 +111,17 @@ class Desk:
         except NotebookError as error:
             raise CourseError(f"{path}: {error}") from None
 
+    def begun(self, task: Task) -> bool:
+        """Say if a notebook holds an answer to an exercise, right or wrong."""
+        try:
+            cells = code_cells(self.read(task.chapter), {task.name})
+        except CourseError:
+            return True  # to be told why it cannot be read
+        codes = [cell.code.strip() for cell in cells if cell.exercise == task.name]
+        return bool(codes) and codes[-1] != task.stub.strip()
+
     def pieces(self, but: str | None = None) -> dict[str, list[str]]:
-        """Return what passed in other chapters, as the cells that make it."""
+        """Return what passed in other chapters, as the statements that make it."""
         found: dict[str, list[str]] = {}
         for chapter, tasks in self.course.chapters.items():
             names = [task.name for task in tasks if self.passed(task.name)]
@@ -169,7 +178,7 @@ class Desk:
 
 
 def _pieces_of(course: Course, chapter: str, names: Sequence[str]) -> dict[str, list[str]]:
-    """Return, for exercises of a notebook, the cells that make what they ask for."""
+    """Return, for exercises of a notebook, the statements that make it."""
     try:
         content = read_bytes(course.notebook(chapter))
         cells = code_cells(content, {task.name for task in course.chapter(chapter)})

@@ -182,9 +182,7 @@ class _Engine:
             verdict, text = "unwritten", "Nothing is changed here yet."
         elif verdict == "missing" and (failed := self.now.attempt.error_of(exercise)):
             verdict, text = "raised", f"The cell itself raised {failed}.{_where(failed)}"
-        return Outcome(
-            exercise, _title(item.name), points, verdict == "passed", verdict, clean(text)
-        )
+        return Outcome(exercise, _title(item), points, verdict == "passed", verdict, clean(text))
 
     def forbidden(self, exercise: str) -> str:
         """Return a sentence on a call that the exercise asks to do without, if there is one."""
@@ -204,10 +202,16 @@ def _mark(item: pytest.Item) -> tuple[str, float]:
     return mark.args[0], float(mark.kwargs["points"])
 
 
-def _title(name: str) -> str:
-    """Return what a check looks at, from its name: ``test_a_row[0]`` is "a row (0)"."""
-    words, bracket, case = name.removeprefix("test_").partition("[")
-    return words.replace("_", " ") + (f" ({case.rstrip(']')})" if bracket else "")
+def _title(item: pytest.Item) -> str:
+    """Return what a check looks at, from its name: ``test_a_row[0]`` is "a row (n = 0)"."""
+    words, _, case = item.name.removeprefix("test_").partition("[")
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    if (
+        all(isinstance(value, int | float) for value in values.values())
+        and case == "-".join([*map(str, values.values())]) + "]"
+    ):
+        case = ", ".join(f"{name} = {value}" for name, value in values.items()) + "]"
+    return words.replace("_", " ") + (f" ({case.removesuffix(']')})" if case else "")
 
 
 def _where(error: Raised) -> str:

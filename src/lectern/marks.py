@@ -82,9 +82,14 @@ class ChapterMarks:
         return found[0].feedback if found else ""
 
     @property
+    def before(self) -> float:
+        """Points before anything is taken off for lateness."""
+        return sum(mark.points for mark in self.marks)
+
+    @property
     def points(self) -> float:
         """What counts."""
-        return sum(mark.points for mark in self.marks) * (1 - self.percent_off / 100)
+        return self.before * (1 - self.percent_off / 100)
 
     @property
     def most(self) -> float:

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 pieces: dict[str, list[str]] = {}
-"""For each exercise that passed, the cells that make what it asks for."""
+"""For each exercise that passed, the statements that make what it asks for."""
 books: dict[str, str] = {}
 """Where the library has the same thing, such as ``"glassbox.losses.cross_entropy"``."""
 _made: dict[str, Any] = {}
@@ -37,9 +37,9 @@ def _make(name: str) -> Any:
     if name in pieces:
         space: dict[str, Any] = {"__name__": "mine"}
         *before, last = pieces[name]
-        for cell in before:
-            with suppress(Exception):  # not what is asked for, and it may be unfinished
-                exec(compile(cell, f"<your {name}>", "exec"), space)
+        for statement in before:
+            with suppress(Exception):  # it may be unfinished, or of no use
+                exec(compile(statement, f"<your {name}>", "exec"), space)
         exec(compile(last, f"<your {name}>", "exec"), space)
         return space[name]
     if name not in books:

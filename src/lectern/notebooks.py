@@ -129,7 +129,9 @@ def _cells(content: bytes) -> list[dict[str, Any]]:
     try:
         notebook = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise NotebookError(f"The notebook is no JSON: {error}.") from None
+        raise NotebookError(
+            f"The notebook is not valid JSON ({error}): open it and save it again."
+        ) from None
     if not isinstance(notebook, dict):
         raise NotebookError("The notebook is JSON, but no notebook.")
     cells = notebook.get("cells")
@@ -192,13 +194,7 @@ def code_cells(content: bytes, names: Collection[str]) -> list[Cell]:
 
 def defined(code: str, names: Collection[str]) -> str | None:
     """Return the exercise whose name a cell defines, if there is one."""
-    if len(code) > LONGEST:
-        return None
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    for node in tree.body:
+    for node in _parsed(code):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
             return node.name
         targets = node.targets if isinstance(node, ast.Assign) else []
@@ -253,23 +249,57 @@ class Named(Protocol):
 
 
 def pieces_from(cells: Sequence[Cell], passed: Iterable[str]) -> dict[str, list[str]]:
-    """Return for each exercise that passed the cells that make what it asks for."""
+    """Return for each exercise that passed the statements that make what it asks for.
+
+    They are those of its cell and of the cells above that bind a name which is needed; what a
+    notebook prints, draws, checks or trains beside that is left out.
+    """
     last = {cell.exercise: number for number, cell in enumerate(cells) if cell.exercise}
     return {
-        name: [cell.code for cell in cells[: last[name] + 1] if _is_python(cell.code)]
+        name: _statements_for(name, [cell.code for cell in cells[: last[name] + 1]])
         for name in passed
         if name in last
     }
 
 
-def _is_python(code: str) -> bool:
+def _statements_for(name: str, codes: Sequence[str]) -> list[str]:
+    needed, found = {name}, []
+    for code in reversed(codes):
+        for statement in reversed(_parsed(code)):
+            bound, used = _names(statement)
+            if bound & needed or "*" in bound:
+                needed |= used
+                found.append(ast.unparse(statement))
+    return found[::-1]
+
+
+def _names(statement: ast.stmt) -> tuple[set[str], set[str]]:
+    """Return the names that a statement binds, or changes, and those that it uses."""
+    used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}, used
+    bound = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+            inner: ast.AST = node  # as in `Model.forward = …`
+            while isinstance(inner, ast.Attribute | ast.Subscript):
+                inner = inner.value
+            bound |= {inner.id} if isinstance(inner, ast.Name) else set()
+    return bound, used
+
+
+def _parsed(code: str) -> list[ast.stmt]:
+    """Return the statements of a cell, of which there are none if it is no Python."""
     if len(code) > LONGEST:
-        return False
+        return []
     try:
-        ast.parse(code)
+        return ast.parse(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+        return []
 
 
 def prose_answers(content: bytes) -> dict[str, str]:

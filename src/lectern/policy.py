@@ -184,6 +184,8 @@ def _decisions(
             raise PolicyError(f"{at}: {student} has an entry for {exercise} already.")
         task = course.tasks[exercise]
         most = task.hand if name == "hand" else task.points
+        if not most:
+            raise PolicyError(f"{at}: {exercise} asks for no answer in prose.")
         points = _number(f"{at}: points", entry.get("points"), most)
         found[student, exercise] = Decision(points, str(entry.get(words, "")))
     return found

@@ -95,14 +95,14 @@ def _remarks(sheet: Sheet) -> list[str]:
 def _remarks_on(mark: Mark) -> Iterator[str]:
     name = mark.task.name
     if mark.override is not None:
-        yield f"{name}: points given by hand"
+        yield f"{name}: points overridden"
     elif mark.verdict == "forbidden":
         first = next(o for o in mark.outcomes if o.verdict == "forbidden")
         yield f"{name}: {first.feedback.removeprefix('It works, but ')}"
     elif mark.verdict not in ("passed", "wrong", "raised", "unwritten", "missing", "not handed in"):
         yield f"{name}: {verdict_in_words(mark.verdict)}"
     if mark.waits:
-        yield f"{name}: words to be read"
+        yield f"{name}: words wait to be read"
 
 
 def _gradescope(sheet: Sheet) -> dict[str, Any]:
@@ -168,6 +168,7 @@ def _class_page(
         unsandboxed=sum(sheet.unsandboxed for sheet in sheets),
         exercises=rows,
         misconceptions=commonest(rows),
+        waiting=sum(mark.waits for sheet in sheets for mark in sheet.marks),
         pairs=alike(codes),
         students=[
             (sheet, f"students/{file_name(sheet.student)}/report.html", _remarks(sheet))

@@ -121,14 +121,17 @@ def show_progress(desk: Desk, out: Console | None = None) -> None:
         points = sum(float(desk.memory.get(name, {}).get("points", 0)) for name in names)
         most = sum(task.points for task in tasks)
         done, total = done + points, total + most
-        bar = "█" * passed + "·" * (len(names) - passed)
+        bar = "".join("█" if desk.passed(name) else "·" for name in names)
         style = "green" if passed == len(names) else None
         table.add_row(
             desk.course.titles[chapter], f"{passed}/{len(names)}", f"{points:g}/{most}", bar,
             style=style,
         )  # fmt: skip
     out.print(table)
-    out.print(f"{done:g} of {total:g} points in all")
+    all_passed = sum(map(desk.passed, desk.course.tasks))
+    out.print(
+        f"{all_passed} of {len(desk.course.tasks)} exercises, {done:g} of {total:g} points in all"
+    )
 
 
 def show_class(rows: Sequence[Row], sheets: Sequence[Sheet], out: Console | None = None) -> None:

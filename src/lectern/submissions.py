@@ -46,7 +46,7 @@ class Job:
     modified: dict[str, float] = field(default_factory=dict)
     """When each chapter's notebook was last changed, in seconds since 1970."""
     pieces: dict[str, list[str]] = field(default_factory=dict)
-    """For exercises of other notebooks that passed before, the cells that make them."""
+    """For exercises of other notebooks that passed before, the statements that make them."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -41,8 +42,9 @@ def watch(desk: Desk, chapter: str | None = None, saves: Iterable[str] | None = 
         out.print("Every exercise has passed.")
         return
     _show(task, desk, out)
+    begun = [task.chapter] if desk.begun(task) else []
     try:
-        for saved in saves if saves is not None else _saves(desk):
+        for saved in chain(begun, saves) if saves is not None else _saves(desk, begun):
             task = _after_save(saved, task, desk, chapter, out)
             if task is None:
                 out.print("[green]Every exercise has passed.[/]")
@@ -51,10 +53,15 @@ def watch(desk: Desk, chapter: str | None = None, saves: Iterable[str] | None = 
         out.print("What passed is remembered; `lectern watch` goes on from here.")
 
 
-def _saves(desk: Desk) -> Iterator[str]:
-    """Yield the chapters whose notebooks are saved."""
-    folder = desk.course.folder.resolve()
-    for found in changes(folder, recursive=False, raise_interrupt=True):
+def _saves(desk: Desk, begun: Sequence[str]) -> Iterator[str]:
+    """Yield chapters that were begun before, and those whose notebooks are saved from now on."""
+    folder, first = desk.course.folder.resolve(), True
+    for found in changes(
+        folder, recursive=False, raise_interrupt=True, yield_on_timeout=True, rust_timeout=200
+    ):
+        if first:  # only now, when no save can be missed any more
+            yield from begun
+            first = False
         names = {Path(path).stem for _, path in found if path.endswith(".ipynb")}
         yield from sorted(names & set(desk.course.chapters))
 
@@ -64,15 +71,17 @@ def _after_save(
 ) -> Task | None:
     """Check a notebook that was saved, and return the exercise that is at hand then."""
     out.rule(style="dim") if out.is_terminal else out.print()
+    before = {name for name in desk.course.tasks if desk.passed(name)}
     try:
-        standings = check_chapter(desk, saved)
+        with out.status(f"Running {saved}.ipynb …"):
+            standings = check_chapter(desk, saved)
     except CourseError as error:  # half saved, perhaps
         out.print(str(error), markup=False)
         return task
-    now = {standing.task.name: standing for standing in standings}
-    for standing in _to_show(standings, task):
+    shown = [s for s in standings if _is_news(s, task, before)]
+    for standing in shown or [s for s in standings if s.task.name == task.name]:
         show_standing(standing, out)
-    if task.name in now and now[task.name].passed:
+    if desk.passed(task.name):
         following = desk.next_task(chapter)
         if following is not None:
             _show(following, desk, out)
@@ -80,9 +89,11 @@ def _after_save(
     return task
 
 
-def _to_show(standings: list[Standing], task: Task) -> list[Standing]:
-    """Return the answer at hand, and others that were begun but are not right."""
-    return [s for s in standings if s.task.name == task.name or not (s.passed or s.unwritten)]
+def _is_news(standing: Standing, task: Task, before: Collection[str]) -> bool:
+    """Say if a learner wants to see how an answer stands."""
+    if standing.passed:
+        return standing.task.name == task.name or standing.task.name not in before
+    return not standing.unwritten
 
 
 def _show(task: Task, desk: Desk, out: Console) -> None:

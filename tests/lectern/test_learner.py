@@ -14,6 +14,7 @@ from lectern.cli import main
 from lectern.course import write_course
 from lectern.desk import PROGRESS, Desk
 from lectern.learner import check_chapter
+from lectern.notebooks import Cell, pieces_from
 from lectern.show import show_standing
 from lectern.watch import watch
 
@@ -181,13 +182,51 @@ def test_watch_shows_the_exercise_checks_on_save_and_moves_on(course, desk, caps
     assert "1 of 6 exercises have passed" in said
 
 
+def test_watch_tells_of_another_exercise_that_passes(course, desk, capsys):
+    def saves():
+        answer(
+            course,
+            "first",
+            total="def total(x):\n    t = 0.0\n    for v in x: t += v\n    return t",
+        )
+        yield "first"
+
+    watch(desk, "first", saves())
+    said = capsys.readouterr().out
+    assert "✓ total" in said
+    assert "○ twice" not in said
+
+
+def test_watch_begins_with_what_was_written_before(course, desk, capsys):
+    answer(course, "first", twice=WRONG)
+    watch(desk, "first", [])
+    assert "✗ twice" in capsys.readouterr().out
+
+
+def test_a_piece_is_what_it_needs_and_nothing_else():
+    cells = [
+        Cell("import math, torch\nprint('hello')", None),
+        Cell("def helper(x):\n    return math.sqrt(x)\nunused = torch.zeros(3)", None),
+        Cell("from lectern import check\ncheck('twice')\n%matplotlib inline", None),
+        Cell("def root(x):\n    return helper(x)\nroot.name = 'root'\ncheck('root')", "root"),
+        Cell("def helper(x):\n    return 0", None),
+    ]
+    (statements,) = pieces_from(cells, ["root"]).values()
+    assert statements == [
+        "import math, torch",
+        "def helper(x):\n    return math.sqrt(x)",
+        "def root(x):\n    return helper(x)",
+        "root.name = 'root'",
+    ]
+
+
 def test_watch_lives_through_a_half_written_file(course, desk, capsys):
     def saves():
         course.notebook("first").write_text('{"cells": [')
         yield "first"
 
     watch(desk, "first", saves())
-    assert "The notebook is no JSON" in capsys.readouterr().out
+    assert "The notebook is not valid JSON" in capsys.readouterr().out
 
 
 def test_check_in_a_notebook_judges_what_is_there(course):

@@ -1,11 +1,14 @@
 """The source of exercises: what is read, what is refused, and what a learner gets of it."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from lectern.course import Course, CourseError, read_sources, write_course
 from lectern.exercise import SourceError, plain, read_chapter, stub
+from lectern.verify import verify
 
 GOOD = """# Exercises: One
 
@@ -157,3 +160,14 @@ def test_release_is_the_same_each_time(tmp_path, read):
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     assert json.loads((tmp_path / "a" / "one.ipynb").read_text())["nbformat"] == 4
+
+
+def test_the_example_for_authors_proves_itself(tmp_path, sandbox):
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    source = re.search(r"````markdown\n(.*?)````\n", text, re.S)[1]
+    check = re.search(r"```python\n(import pytest\n.*?)```\n", text, re.S)[1]
+    (tmp_path / "odds.md").write_text(source, encoding="utf-8")
+    (tmp_path / "test_odds.py").write_text(check, encoding="utf-8")
+    report = verify(read_chapter(tmp_path / "odds.md"), tmp_path, sandbox, seeds=range(5))
+    assert [str(finding) for finding in report.findings] == []
+    assert report.killed == report.mutants == 3

@@ -137,7 +137,7 @@ class Course:
         CourseError
             If there is none of that name; similar names are told.
         """
-        if name in self.chapters:
+        if name in self.chapters and name not in self.tasks:
             own = ", ".join(task.name for task in self.chapters[name])
             raise CourseError(f"{name} is a chapter; its exercises are {own}.")
         if name not in self.tasks:
@@ -152,7 +152,7 @@ class Course:
         CourseError
             If there is no such chapter; similar names are told.
         """
-        if name in self.tasks:
+        if name in self.tasks and name not in self.chapters:
             chapter = self.tasks[name].chapter
             raise CourseError(f"{name} is an exercise; the chapter that it is of is {chapter}.")
         if name not in self.chapters:

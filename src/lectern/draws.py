@@ -15,6 +15,7 @@ import torch
 __all__ = ["Draws", "seed_of"]
 
 _TRIES = 200
+_BEGIN, _WORDS = 24, 624  # where the words of a Mersenne twister are in its state, and how many
 
 
 def seed_of(secret: bytes, *names: str) -> int:
@@ -43,8 +44,9 @@ def _generator(*seed: int) -> torch.Generator:
     """
     generator = torch.Generator().manual_seed(0)
     state = generator.get_state()
-    words = np.random.SeedSequence(seed).generate_state(624).astype(np.uint64)
-    state[24 : 24 + words.nbytes] = torch.from_numpy(words.view(np.uint8))
+    words = hashlib.shake_256(repr(seed).encode()).digest(4 * _WORDS)
+    long = np.frombuffer(words, dtype="<u4").astype("<u8")
+    state[_BEGIN : _BEGIN + long.nbytes] = torch.from_numpy(long.view(np.uint8))
     return generator.set_state(state)
 
 

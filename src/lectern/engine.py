@@ -9,6 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,21 @@ from lectern.watched import in_text
 
 __all__ = ["CheckError", "Outcome", "Submission", "run_checks"]
 
+_NOT_NEEDED = (
+    *("cacheprovider", "terminal", "faulthandler", "logging", "warnings", "unraisableexception"),
+    *("threadexception", "setuponly", "setupplan", "stepwise", "junitxml", "doctest", "pastebin"),
+    *("skipping", "recwarn", "debugging", "subtests"),
+)
 _OPTIONS = (
-    *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:faulthandler", "-p", "no:logging"),
-    *("--noconftest", "--assert=plain", "--import-mode=importlib", "-c", os.devnull),
+    *(option for name in _NOT_NEEDED for option in ("-p", f"no:{name}")),
+    *(
+        "--noconftest",
+        "--capture=no",
+        "--assert=plain",
+        "--import-mode=importlib",
+        "-c",
+        os.devnull,
+    ),
 )
 
 
@@ -187,12 +200,17 @@ class _Engine:
     def forbidden(self, exercise: str) -> str:
         """Return a sentence on a call that the exercise asks to do without, if there is one."""
         answer = self.now.answers.get(exercise)
-        found = in_text(answer.code, answer.forbids) if answer else []
+        found = _named_in(answer.code, tuple(answer.forbids)) if answer else []
         found = found or (self.student_now.forbidden if self.student_now else [])
         if not found:
             return ""
         line, name = found[0]
         return f"It works, but line {line} calls {name}, which this exercise asks to do without."
+
+
+@lru_cache(maxsize=32)  # several checks look at one answer
+def _named_in(code: str, forbids: tuple[str, ...]) -> list[tuple[int, str]]:
+    return in_text(code, forbids)
 
 
 def _mark(item: pytest.Item) -> tuple[str, float]:

@@ -45,7 +45,7 @@ def in_text(code: str, forbids: Collection[str]) -> list[tuple[int, str]]:
     ...         ["torch.nn.functional.softmax"])
     [(2, 'torch.nn.functional.softmax')]
     """
-    if len(code) > LONGEST:
+    if not forbids or len(code) > LONGEST:
         return []
     try:
         tree = ast.parse(_without_magics(code))

@@ -169,7 +169,9 @@ class Worker:
 def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - what a learner's code may use
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # never in the sandbox, but perhaps where a learner checks
+        torch.cuda.manual_seed_all(seed)
 
 
 def _described(error: BaseException) -> dict[str, Any]:

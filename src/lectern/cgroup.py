@@ -52,10 +52,17 @@ class Group:
                 folders.append(folder)
                 for kind, file in files.items():
                     (folder / file).write_text(limits[kind])
-                (folder / "cgroup.procs").write_text(str(pid))
             except OSError:  # not ours to make
                 continue
-        return cls(folders)
+        group = cls(folders)
+        group.add(pid)
+        return group
+
+    def add(self, pid: int) -> None:
+        """Put another process, and with it all that it starts, into the group."""
+        for folder in self.folders:
+            with suppress(OSError):
+                (folder / "cgroup.procs").write_text(str(pid))
 
     def ran_out_of_memory(self) -> bool:
         """Say if the kernel ended a process because the group had no more memory."""

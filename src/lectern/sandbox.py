@@ -171,24 +171,33 @@ class Session:
         self.printed = bytearray()
         """What was written to standard output and error so far."""
         control.settimeout(30)
-        try:
-            message, notes, _, _ = control.recvmsg(64, socket.CMSG_SPACE(12))
-        except TimeoutError:
-            message, notes = b"", []
-        if message != b"ready":
-            said = os.read(out, 1000).decode(errors="replace").strip()
-            for end in (channel, control):
-                end.close()
-            os.close(out)
-            raise SandboxError(f"A session does not start: {said or 'it says nothing'}")
+        notes = self._hear(b"ready")
         # The kernel, not the message, says which process this is.
         self._pid = struct.unpack("iii", notes[0][2])[0]
         self._first = os.pidfd_open(self._pid)
-        self._group = Group.around(self._pid, limits.memory, limits.processes)
         control.send(b"go")
+        # Until the first question nothing of the student's runs: time enough to join the group.
+        self._group = Group.around(self._pid, limits.memory, limits.processes)
+        self._hear(b"forked")
+        for pid in _tree(self._pid):
+            self._group.add(pid)
         self._stopped: Stopped | None = None
         self._looked = time.monotonic()
         self._seen: dict[tuple[int, str], float] = {}
+
+    def _hear(self, word: bytes) -> list[Any]:
+        """Return what the kernel adds to a message of process 1."""
+        try:
+            message, notes, _, _ = self._control.recvmsg(64, socket.CMSG_SPACE(12))
+        except TimeoutError:
+            message, notes = b"", []
+        if message != word:
+            said = os.read(self._out, 1000).decode(errors="replace").strip()
+            for end in (self._channel, self._control):
+                end.close()
+            os.close(self._out)
+            raise SandboxError(f"A session does not start: {said or 'it says nothing'}")
+        return notes
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> Any:
         """Send a request and return the answer.

@@ -139,6 +139,7 @@ def _be_first(
         line.close()
         _run_and_exit(output, _be_the_student, request, channel, output, shell)
     os.close(channel)
+    line.send(b"forked")
     while True:
         pid, status = os.wait()
         if pid == student:

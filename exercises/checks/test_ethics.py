@@ -356,15 +356,7 @@ def test_many_days(student, rng):
         got = student.call("patrol_share", rates, start, 1000)
         right = expected(rates, start, 1000)
         of = f"patrol_share({rates}, {start}, 1000)"
-        try:
-            found = torch.from_numpy(np.array(got, dtype=np.float64))
-        except (TypeError, ValueError, RuntimeError):
-            found = None
-        expect.true(found is not None, f"{of} should be numbers, but it is {type(got).__name__}.")
-        expect.true(
-            found.shape == right.shape,
-            f"{of} should have shape {tuple(right.shape)}, but it has {tuple(found.shape)}.",
-        )
+        found = expect.numbers(got, right.shape, of=of)
         expect.close(
             found[-1], right[-1], of=f"The last row of {of}",
             unless={text: f(rates, start, 1000)[-1] for text, f in NOT_EXPECTED.items()},

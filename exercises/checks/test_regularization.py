@@ -1,26 +1,11 @@
 """Checks of the exercises on regularization and data augmentation."""
 
-import numpy as np
 import pytest
 import torch
 
 from lectern import expect
 
 exercise = pytest.mark.exercise
-
-
-def tensor_of(value, shape, of):
-    """What came back as float64 numbers of a shape; anything else fails with a sentence."""
-    try:
-        found = torch.from_numpy(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError, RuntimeError):
-        found = None
-    expect.true(found is not None, f"{of} should be numbers, but it is a {type(value).__name__}.")
-    expect.true(
-        tuple(found.shape) == tuple(shape),
-        f"{of} should have shape {tuple(shape)}, but it has {tuple(found.shape)}.",
-    )
-    return found
 
 
 # Stop with patience
@@ -121,7 +106,11 @@ def trained(student, rng, p, *shape):
     x = rng.uniform(1, 2, *shape)
     got = student.run(TRAIN, ["first", "second"], x=x, p=p)
     of = f"Dropout({p})(x) in training mode"
-    return x, tensor_of(got["first"], shape, of) / x, tensor_of(got["second"], shape, of) / x
+    return (
+        x,
+        expect.numbers(got["first"], shape, of) / x,
+        expect.numbers(got["second"], shape, of) / x,
+    )
 
 
 @exercise("Dropout", points=1)
@@ -156,11 +145,11 @@ def test_in_use_nothing_happens(student, rng):
     code = "layer = Dropout(p)\nlayer.eval()\nout = layer(x)\nlayer.train()\nagain = layer(x)"
     got = student.run(code, ["out", "again"], x=x, p=p)
     of = f"Dropout({p})(x) in evaluation mode"
-    out = tensor_of(got["out"], x.shape, of)
+    out = expect.numbers(got["out"], x.shape, of)
     expect.true(bool((out != 0).all()), f"{of} should be x, but some numbers were still dropped.")
     scaled = "Kept numbers are enlarged while training, so in use nothing is multiplied."
     expect.close(out, x, of=of, unless={scaled: x * (1 - p)})
-    again = tensor_of(got["again"], x.shape, "The output after layer.train()")
+    again = expect.numbers(got["again"], x.shape, "The output after layer.train()")
     expect.true(bool((again == 0).any()), "After layer.train() the layer should drop again.")
 
 
@@ -172,9 +161,9 @@ def test_the_gradient_flows_through_what_is_kept(student, rng):
         "x = x.clone().requires_grad_()\nout = Dropout(p)(x)\nout.sum().backward()\ngrad = x.grad"
     )
     got = student.run(code, ["out", "grad"], x=x, p=p)
-    factor = tensor_of(got["out"], x.shape, f"Dropout({p})(x)") / x
+    factor = expect.numbers(got["out"], x.shape, f"Dropout({p})(x)") / x
     expect_dropped(factor, p, f"Dropout({p})(x)")
-    grad = tensor_of(got["grad"], x.shape, "The gradient of the sum of the outputs")
+    grad = expect.numbers(got["grad"], x.shape, "The gradient of the sum of the outputs")
     expect.close(grad, factor, of="The gradient of the sum of the outputs", rtol=1e-3)
 
 
@@ -192,7 +181,7 @@ def test_p_out_of_range(student, rng):
 def channels(student, rng, p):
     """For each picture and channel, what dropout_rows multiplied it with."""
     x = rng.uniform(1, 2, 40, 30, 2, 2)
-    got = tensor_of(student.call("dropout_rows", x, p), x.shape, "dropout_rows(x, p)") / x
+    got = expect.numbers(student.call("dropout_rows", x, p), x.shape, "dropout_rows(x, p)") / x
     dropped = got == 0
     expect.true(
         bool((dropped.flatten(2).all(2) == dropped.flatten(2).any(2)).all()),
@@ -205,7 +194,7 @@ def channels(student, rng, p):
 def test_p_is_for_dropping_and_the_mean_is_kept(student, rng):
     p = rng.choice([0.1, 0.2, 0.7])
     x = rng.uniform(1, 2, 3, 4, 1, 1).round(decimals=1)
-    got = tensor_of(student.call("dropout_rows", x, 0.0), x.shape, "dropout_rows(x, 0.0)")
+    got = expect.numbers(student.call("dropout_rows", x, 0.0), x.shape, "dropout_rows(x, 0.0)")
     rule = " p is the probability of dropping."
     expect.true(
         bool((got != 0).all()) and bool(got.isfinite().all()),
@@ -301,7 +290,7 @@ def cut(student, rng, n, height, width, size):
     x = rng.uniform(1, 2, n, 2, height, width)
     of = f"cutout of {n} pictures of {height} by {width} pixels, size {size},"
     got = student.run(CUT, ["out"], x=x, size=size, seed=rng.integer(0, 10**6))["out"]
-    out = tensor_of(got, x.shape, of)
+    out = expect.numbers(got, x.shape, of)
     black = out == 0
     expect.true(
         torch.equal(black[:, 0], black[:, 1]), f"{of} should cut the same pixels from all channels."
@@ -360,7 +349,9 @@ def test_the_same_seed_cuts_the_same(student, rng):
     x = rng.uniform(1, 2, 30, 1, 6, 6)
     code = f"{CUT}\nfirst = out\n{CUT}"
     got = student.run(code, ["first", "out"], x=x, size=2, seed=rng.integer(0, 10**6))
-    first, second = (tensor_of(got[name], x.shape, "cutout(x, 2, g)") for name in ("first", "out"))
+    first, second = (
+        expect.numbers(got[name], x.shape, "cutout(x, 2, g)") for name in ("first", "out")
+    )
     expect.true(
         torch.equal(first, second),
         "Two generators with the same seed should give the same squares, but they did not: is "
@@ -372,12 +363,12 @@ def test_the_same_seed_cuts_the_same(student, rng):
 def test_the_input_stays(student, rng):
     x = rng.uniform(1, 2, 4, 1, 6, 6)
     got = student.run(CUT, ["out", "x"], x=x, size=2, seed=rng.integer(0, 10**6))
-    after = tensor_of(got["x"], x.shape, "x after cutout(x, 2, g)")
+    after = expect.numbers(got["x"], x.shape, "x after cutout(x, 2, g)")
     expect.true(
         torch.equal(after.float(), x),
         "x should be as it was after the call, but cutout wrote into it. Return a new tensor.",
     )
-    expect_squares(tensor_of(got["out"], x.shape, "cutout(x, 2, g)")[:, 0] == 0, 2)
+    expect_squares(expect.numbers(got["out"], x.shape, "cutout(x, 2, g)")[:, 0] == 0, 2)
 
 
 # Split by person
@@ -540,7 +531,7 @@ def two(rng):
 def test_corners_go_to_targets(student, rng):
     corners, targets = two(rng)
     of = "homography(corners, targets)"
-    matrix = tensor_of(student.call("homography", corners, targets), (3, 3), of)
+    matrix = expect.numbers(student.call("homography", corners, targets), (3, 3), of)
     expect.close(
         applied(matrix, corners), targets, rtol=1e-3, atol=1e-3,
         of="Where the matrix takes the corners (multiply, then divide by the third number)",
@@ -553,7 +544,7 @@ def test_corners_go_to_targets(student, rng):
 def test_the_numbers_of_the_matrix(student, rng):
     corners, targets = two(rng)
     of = "homography(corners, targets)"
-    matrix = tensor_of(student.call("homography", corners, targets), (3, 3), of)
+    matrix = expect.numbers(student.call("homography", corners, targets), (3, 3), of)
     last = matrix[2, 2].item()
     expect.true(
         abs(last - 1) < 1e-3,
@@ -611,7 +602,9 @@ def asked(student, rng, n):
     )
     names = ["first", "second", "again"]
     got = student.run(code, names, x=x, y=y, still=still, moved=moved, seconds=30)
-    return [tensor_of(got[name], (n, 4), "The scores of the pictures") for name in names], truth
+    return [
+        expect.numbers(got[name], (n, 4), "The scores of the pictures") for name in names
+    ], truth
 
 
 @exercise("learn_pieces", points=3)

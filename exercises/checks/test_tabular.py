@@ -19,20 +19,6 @@ def parts(got, n, of):
     return got
 
 
-def tensor_of(value, shape, of):
-    """What came back as float64 numbers of a shape; anything else fails with a sentence."""
-    try:
-        found = torch.from_numpy(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError, RuntimeError):
-        found = None
-    expect.true(found is not None, f"{of} should be numbers, but it is a {type(value).__name__}.")
-    expect.true(
-        tuple(found.shape) == tuple(shape),
-        f"{of} should have shape {tuple(shape)}, but it has {tuple(found.shape)}.",
-    )
-    return found
-
-
 # From words to codes
 
 TOWNS = ["Arlen", "Bern", "Cluj", "Dover", "Essen", "Fano", "Ghent", "Hull"]
@@ -71,8 +57,8 @@ def check_codes(student, rng, missing, wrong):
     train, other = rng.telling(lambda: columns_of_text(rng, missing), coded, *wrong.values())
     of = f"codes({train}, {other})"
     got = parts(student.call("codes", train, other), 2, of)
-    first = tensor_of(got[0], (6,), f"The first part of {of}")
-    second = tensor_of(got[1], (5,), f"The second part of {of}")
+    first = expect.numbers(got[0], (6,), f"The first part of {of}")
+    second = expect.numbers(got[1], (5,), f"The second part of {of}")
     mistakes = {text: f(train, other) for text, f in wrong.items()}
     whole = torch.cat([first, second])
     expect.close(whole, coded(train, other), of=f"{of}, both parts in a row,", unless=mistakes)
@@ -121,7 +107,7 @@ def answer_of_filled(student, rng):
     got = parts(student.call("filled", train, other), 4, of)
     shapes = [(7,), (7,), (5,), (5,)]
     return train, other, [
-        tensor_of(part, shape, f"Part {i} of {of}")
+        expect.numbers(part, shape, f"Part {i} of {of}")
         for i, (part, shape) in enumerate(zip(got, shapes, strict=True))
     ]  # fmt: skip
 
@@ -274,7 +260,7 @@ def batch(rng, n):
 def unknowns(student, x, rate):
     """Where codes became 0; everything else must be as it was."""
     of = f"with_unknowns(x, [0, 2, 3], {rate})"
-    out = tensor_of(student.call("with_unknowns", x, [0, 2, 3], rate), x.shape, of)
+    out = expect.numbers(student.call("with_unknowns", x, [0, 2, 3], rate), x.shape, of)
     same = torch.isclose(out, x.double())
     expect.true(
         bool(same[:, [1, 4]].all()),
@@ -322,11 +308,11 @@ def test_each_code_for_itself(student, rng):
 def test_the_batch_stays(student, rng):
     x = batch(rng, 200)
     got = student.run("out = with_unknowns(x, [0, 2, 3], 0.5)", ["x", "out"], x=x)
-    out = tensor_of(got["out"], x.shape, "with_unknowns(x, [0, 2, 3], 0.5)")
+    out = expect.numbers(got["out"], x.shape, "with_unknowns(x, [0, 2, 3], 0.5)")
     expect.true(
         bool((out == 0).any()), "With a rate of 0.5, some codes should become 0, but none did."
     )
-    after = tensor_of(got["x"], x.shape, "x after the call")
+    after = expect.numbers(got["x"], x.shape, "x after the call")
     changed = int((after != x.double()).sum())
     expect.true(
         changed == 0, f"x should be as it was after the call, but {changed} numbers of it changed."
@@ -464,7 +450,9 @@ def one_hot(x):
 
 
 def judged(student, x, y, new, actual, target, whom):
-    guess = tensor_of(student.call("forecast", x, y, new, seconds=30), (len(new),), "forecast(…)")
+    guess = expect.numbers(
+        student.call("forecast", x, y, new, seconds=30), (len(new),), "forecast(…)"
+    )
     expect.true(
         bool(guess.isfinite().all()), "forecast(…) should be finite numbers, but some are not."
     )

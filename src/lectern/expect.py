@@ -1,11 +1,11 @@
 """Statements about what came back, each of which says what was expected, of what, and why.
 
-`Failure`, `agrees`, `close`, `raises`, `true`.
+`Failure`, `agrees`, `close`, `numbers`, `raises`, `true`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from lectern.student import Raised, Student
 from lectern.values import show, show_call
 
-__all__ = ["Failure", "agrees", "close", "raises", "true"]
+__all__ = ["Failure", "agrees", "close", "numbers", "raises", "true"]
 
 
 class Failure(AssertionError):
@@ -81,23 +81,47 @@ def close(
     if wanted is None:
         raise TypeError(f"expected must be numbers, but it is {expected!r:.200}.")
     shown = "" if given is None else f" for {show(given)}"
-    numbers = _numbers(got)
-    if numbers is None:
+    found = _numbers(got)
+    if found is None:
         what = "None" if got is None else f"{show(got)}, of type {type(got).__name__}"
         raise Failure(f"{of} should return numbers{shown}, but it returned {what}.")
-    if _near(numbers, wanted, rtol, atol):
+    if _near(found, wanted, rtol, atol):
         return
     because = "".join(
         f" {sentence}"
         for sentence, wrong in (unless or {}).items()
-        if (other := _numbers(wrong)) is not None and _near(numbers, other, rtol, atol)
+        if (other := _numbers(wrong)) is not None and _near(found, other, rtol, atol)
     )
-    if numbers.shape != wanted.shape:
+    if found.shape != wanted.shape:
         raise Failure(
             f"{of} should have shape {tuple(wanted.shape)}{shown}, but it has "
-            f"{tuple(numbers.shape)}.{because}"
+            f"{tuple(found.shape)}.{because}"
         )
-    raise Failure(f"{of} should be {show(wanted)}{shown}, but it is {show(numbers)}.{because}")
+    raise Failure(f"{of} should be {show(wanted)}{shown}, but it is {show(found)}.{because}")
+
+
+def numbers(got: Any, shape: Sequence[int], of: str) -> torch.Tensor:
+    """Expect numbers of a shape, and return them as a tensor of float64.
+
+    Parameters
+    ----------
+    got
+        A Python number, a list, an array or a tensor.
+    shape : sequence of int
+    of : str
+        What was asked, as in "mad(x)".
+
+    Raises
+    ------
+    Failure
+        If it is something else.
+    """
+    found = _numbers(got)
+    if found is None:
+        raise Failure(f"{of} should be numbers, but it is {show(got)}, a {type(got).__name__}.")
+    if tuple(found.shape) != tuple(shape):
+        raise Failure(f"{of} should have shape {tuple(shape)}, but it has {tuple(found.shape)}.")
+    return found
 
 
 def raises(student: Student, name: str, *args: Any, kind: str, because: str, **kwargs: Any) -> None:

@@ -1,5 +1,7 @@
 """What a check says: what was expected, what came back, of what, and why."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,19 @@ def test_an_exception_names_the_call():
     with pytest.raises(Raised) as found:
         Student(Answers(fail)).call("f", 2.0)
     assert found.value.asked == "f(2)"
+
+
+@pytest.mark.parametrize("got", [[1, 2], (1.0, 2.0), np.array([1, 2]), torch.tensor([1, 2])])
+def test_numbers_come_in_any_form(got):
+    assert expect.numbers(got, (2,), "f(x)").tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("got", "said"), [(["1", "2"], "should be numbers"), ([1], "shape (2,), but it has (1,)")]
+)
+def test_what_is_not_these_numbers_is_refused(got, said):
+    with pytest.raises(Failure, match=re.escape(said)):
+        expect.numbers(got, (2,), "f(x)")
 
 
 def test_shown_values_are_short_and_plain():

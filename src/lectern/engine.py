@@ -27,7 +27,7 @@ from lectern.watched import in_text
 __all__ = ["CheckError", "Outcome", "Submission", "run_checks"]
 
 _NOT_NEEDED = (
-    *("cacheprovider", "terminal", "faulthandler", "logging", "warnings", "unraisableexception"),
+    *("cacheprovider", "terminal", "faulthandler", "logging", "unraisableexception"),
     *("threadexception", "setuponly", "setupplan", "stepwise", "junitxml", "doctest", "pastebin"),
     *("skipping", "recwarn", "debugging", "subtests"),
 )
@@ -35,7 +35,7 @@ _OPTIONS = (
     *(option for name in _NOT_NEEDED for option in ("-p", f"no:{name}")),
     *(
         "--noconftest",
-        "--capture=no",
+        "--capture=sys",
         "--assert=plain",
         "--import-mode=importlib",
         "-c",

@@ -65,7 +65,10 @@ def main() -> None:
             cell.metadata.pop("execution", None)
             if cell.cell_type == "code":
                 cell.outputs = joined(cell.outputs)
-        nbformat.write(notebook, RECORDED / f"{chapter.name}.ipynb")
+        text = nbformat.writes(notebook) + "\n"
+        if "✗" in text:
+            sys.exit(f"{chapter.name}: a solution fails; `lectern verify {chapter.name}` says why.")
+        (RECORDED / f"{chapter.name}.ipynb").write_text(text, encoding="utf-8")
         print(chapter.name, flush=True)
 
 

@@ -133,6 +133,7 @@ def test_a_solved_notebook_runs_as_it_was_recorded(chapter, nb_regression, tmp_p
     code = [cell.source for cell in recorded.cells if cell.cell_type == "code"]
     wanted = [cell.source for cell in solved(SOURCES[chapter]).cells if cell.cell_type == "code"]
     assert code == wanted, "run make exercises"
+    assert "✗" not in path.read_text(encoding="utf-8")
     nb_regression.exec_cwd = str(copy_of_exercises(tmp_path))
     nb_regression.exec_timeout = 600
     nb_regression.diff_ignore = (

@@ -101,7 +101,10 @@ def test_a_chapter_that_counts_and_was_not_handed_in_is_worth_nothing(course):
         ("[late]\npercent_per_day = -1", "from 0 to 100, but it is -1"),
         ("[extensions]\nada = 1", "a table for each student"),
         ('[[hand]]\nstudent = "a"\nexercise = "none"\npoints = 1', "no exercise 'none'; there are"),
-        ('[[hand]]\nstudent = "a"\nexercise = "twice"\npoints = 1', "from 0 to 0"),
+        (
+            '[[hand]]\nstudent = "a"\nexercise = "twice"\npoints = 1',
+            "twice asks for no answer in prose",
+        ),
         ('[[override]]\nexercise = "twice"\npoints = 1', "needs a student"),
         ('[[override]]\nstudent = "a"\nexercise = "twice"\npoints = 9', "from 0 to 2"),
         (2 * '[[override]]\nstudent = "a"\nexercise = "twice"\npoints = 1\n', "already"),

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -252,20 +253,25 @@ def pieces_from(cells: Sequence[Cell], passed: Iterable[str]) -> dict[str, list[
     """Return for each exercise that passed the statements that make what it asks for.
 
     They are those of its cell and of the cells above that bind a name which is needed; what a
-    notebook prints, draws, checks or trains beside that is left out.
+    notebook prints, draws, checks or trains beside that is left out. Of a notebook that nobody
+    would write, too long or nested too deeply, there are none.
     """
+    if sum(len(cell.code) for cell in cells) > LONGEST:
+        return {}
+    parsed = [_parsed(cell.code) for cell in cells]
     last = {cell.exercise: number for number, cell in enumerate(cells) if cell.exercise}
-    return {
-        name: _statements_for(name, [cell.code for cell in cells[: last[name] + 1]])
-        for name in passed
-        if name in last
-    }
+    found = {}
+    for name in passed:
+        if name in last:
+            with suppress(RecursionError):
+                found[name] = _statements_for(name, parsed[: last[name] + 1])
+    return {name: statements for name, statements in found.items() if statements}
 
 
-def _statements_for(name: str, codes: Sequence[str]) -> list[str]:
+def _statements_for(name: str, cells: Sequence[list[ast.stmt]]) -> list[str]:
     needed, found = {name}, []
-    for code in reversed(codes):
-        for statement in reversed(_parsed(code)):
+    for statements in reversed(cells):
+        for statement in reversed(statements):
             bound, used = _names(statement)
             if bound & needed or "*" in bound:
                 needed |= used

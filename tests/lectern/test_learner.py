@@ -220,6 +220,11 @@ def test_a_piece_is_what_it_needs_and_nothing_else():
     ]
 
 
+@pytest.mark.parametrize("code", ["root = " + "+".join(["1"] * 900), "root = 1\n" + "#" * 300_000])
+def test_no_piece_is_made_of_what_would_stop_the_grader(code):
+    assert pieces_from([Cell(code, "root")], ["root"]) == {}
+
+
 def test_watch_lives_through_a_half_written_file(course, desk, capsys):
     def saves():
         course.notebook("first").write_text('{"cells": [')
